@@ -1,0 +1,1 @@
+"""Who answers: instances, their states, and the pool that owns them."""

@@ -1,0 +1,1 @@
+"""How instances think: one file for each backend, and their protocol."""

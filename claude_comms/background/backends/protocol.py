@@ -1,0 +1,78 @@
+"""What a backend is: it opens sessions, and a session answers one question at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from claude_comms.types import BackendFeatures, Emit, InstanceSpec, TurnRequest, TurnResult
+
+__all__ = ["Backend", "BackendHealth", "Session"]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendHealth:
+    """Whether a backend can be used here, why, and what to do if not. Found without asking a model."""
+
+    usable: bool
+    reason: str
+    hint: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Versions, paths, addresses: for `doctor`. Never secrets."""
+
+
+class Session(Protocol):
+    """One instance's live connection to its backend. `ask` and `close` are called by one task only."""
+
+    async def ask(self, request: TurnRequest, emit: Emit) -> TurnResult:
+        """Answer, handing pieces to `emit` as they come. The result's text equals all deltas joined.
+
+        Returns complete answers only. Everything else is raised: `TurnFailedError` with the text that had come,
+        `BackendCrashedError`, `BackendProtocolError`, `BackendUnavailableError`, `DeadlineExceededError`;
+        with `usage` and `partial` set as far as they are known. No exception of a library gets out.
+        On cancellation it stops the turn and lets the cancellation pass.
+        """
+        ...
+
+    async def interrupt(self) -> None:
+        """Stop the running turn: its `ask` raises TurnFailedError with reason ``interrupted``.
+
+        May be called by any task; without a running turn it does nothing.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything, in bounded time. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """How instances think. One object serves all instances of a process."""
+
+    @property
+    def name(self) -> str:
+        """As settings, replies and the store call it."""
+        ...
+
+    @property
+    def features(self) -> BackendFeatures:
+        """What its sessions can do."""
+        ...
+
+    async def open(self, spec: InstanceSpec) -> Session:
+        """A session for one instance. BackendUnavailableError says how to install or log in;
+        PermissionDeniedError where `spec.grants` holds what this backend cannot grant.
+        """
+        ...
+
+    async def health(self) -> BackendHealth:
+        """Whether it can be used; never raises."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what the sessions shared, in bounded time. May be called twice."""
+        ...

@@ -1,0 +1,1 @@
+"""The public face: communicators over an engine."""

@@ -1,0 +1,1 @@
+"""What a module can do: the descriptor, loading, registry, drafting."""

@@ -1,0 +1,1 @@
+"""Where descriptors, store, context and pool meet: takes a question its whole way."""

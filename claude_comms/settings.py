@@ -1,0 +1,229 @@
+"""Settings: from arguments, the environment, and `config.toml` in the home, in that order of precedence."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from claude_comms.errors import ConfigError
+from claude_comms.types import RetryPolicy
+
+__all__ = ["Settings"]
+
+_PREFIX = "CLAUDE_COMMS_"
+_DEFAULT_MODEL = "claude-sonnet-5-5"
+
+
+class Settings(BaseSettings):
+    """All that can be set. Use `Settings.load()`: it reads every source and remembers what came from where."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        populate_by_name=True,
+    )
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".claude-comms")
+    """Where the state lives: database, registered modules, `config.toml`. Private to its owner."""
+
+    backend: str = "auto"
+    """`auto`, `offline`, `api`, `claude-code` or `bridge`; `auto` decides for each new conversation."""
+
+    model: str = _DEFAULT_MODEL
+    """The model that new conversations use."""
+
+    database_url: str | None = None
+    """SQLAlchemy URL of the store; a SQLite file in the home when unset."""
+
+    descriptors: tuple[Path, ...] = ()
+    """More directories with descriptors. In the environment separated as PATH is."""
+
+    daemon: Literal["auto", "off"] = "auto"
+    """`off` keeps everything in the calling process."""
+
+    anthropic_api_key: SecretStr | None = Field(default=None, validation_alias="ANTHROPIC_API_KEY")
+    """The key for the Messages API. Only from the environment: never written to a file of ours."""
+
+    anthropic_base_url: str | None = Field(default=None, validation_alias="ANTHROPIC_BASE_URL")
+    """Where the Messages API is, when not at its usual address."""
+
+    deadline_s: float = Field(default=600.0, gt=0)
+    """Seconds that a question may take in all, when the caller gives no deadline."""
+
+    max_cost_usd: float | None = Field(default=None, gt=0)
+    """Most that one question may cost, repair included, when the caller gives no limit."""
+
+    max_output_tokens: int = Field(default=8192, gt=0)
+    """Longest answer."""
+
+    context_budget_tokens: int = Field(default=100_000, ge=1_000)
+    """Longest prompt; history and details are cut to fit."""
+
+    max_instances: int = Field(default=64, gt=0)
+    """Most instances at once in one process; the least recently used idle one makes room."""
+
+    max_waiting: int = Field(default=256, ge=0)
+    """Most questions that may wait for an instance; beyond that they are refused at once."""
+
+    queue_wait_s: float = Field(default=60.0, gt=0)
+    """Longest that a question waits for an instance or its conversation."""
+
+    retry: RetryPolicy = RetryPolicy()
+    """When to ask again after a passing fault; in the environment as CLAUDE_COMMS_RETRY__ATTEMPTS and so on."""
+
+    _origins: dict[str, str] = {}
+
+    @field_validator("descriptors", mode="before")
+    @classmethod
+    def _split_path(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part for part in value.split(os.pathsep) if part)
+        return value
+
+    @field_validator("home", "descriptors")
+    @classmethod
+    def _absolute(cls, value: Any) -> Any:
+        if isinstance(value, Path):
+            return value.expanduser().absolute()
+        return tuple(path.expanduser().absolute() for path in value)
+
+    @field_validator("database_url")
+    @classmethod
+    def _sqlite_only(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("sqlite:///"):
+            raise ValueError("only SQLite is supported: sqlite:////absolute/path.db")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only arguments: `load` reads the other sources itself, to know what came from where."""
+        return (init_settings,)
+
+    @classmethod
+    def load(cls, overrides: Mapping[str, Any] | Settings | None = None) -> Settings:
+        """Read every source. `overrides` win over the environment, which wins over `config.toml`.
+
+        ConfigError names the variable, or the file and key, that is wrong.
+        """
+        if isinstance(overrides, Settings):
+            return overrides
+        values: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        given = dict(overrides or {})
+        from_environment = _environment(cls)
+        home = given.get("home", from_environment.get("home"))
+        config = Path(home).expanduser().absolute() if home else Path.home() / ".claude-comms"
+        for name, value in _toml(config / "config.toml").items():
+            values[name], origins[name] = value, str(config / "config.toml")
+        for name, value in from_environment.items():
+            values[name], origins[name] = _merged(values.get(name), value), _variable(name)
+        for name, value in given.items():
+            if value is not None:
+                values[name], origins[name] = value, "argument"
+        try:
+            settings = cls(**values)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, origins)) from error
+        return settings._from(origins)
+
+    def origin(self, name: str) -> str:
+        """Where the setting `name` came from: ``argument``, a variable, a file, or ``default``."""
+        return self._origins.get(name, "default")
+
+    def with_overrides(self, **overrides: Any) -> Self:
+        """A copy with some values replaced; None leaves a value as it is."""
+        given = {name: value for name, value in overrides.items() if value is not None}
+        return self.model_copy(update=given)._from({**self._origins, **dict.fromkeys(given, "argument")})
+
+    def _from(self, origins: dict[str, str]) -> Self:
+        self._origins = origins
+        return self
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file of the store."""
+        if self.database_url is None:
+            return self.home / "claude-comms.db"
+        return Path(self.database_url.removeprefix("sqlite:///").partition("?")[0]).expanduser().absolute()
+
+
+def _environment(settings: type[BaseSettings]) -> dict[str, Any]:
+    source = EnvSettingsSource(settings)
+    source.env_vars = {
+        name: value for name, value in source.env_vars.items() if name.lower() != f"{_PREFIX}descriptors".lower()
+    }
+    try:
+        found = source()
+    except Exception as error:
+        raise ConfigError(f"environment: {error}. Correct the variable named there.") from error
+    found = {_field_name(settings, name): value for name, value in found.items()}
+    directories = os.environ.get(f"{_PREFIX}DESCRIPTORS")
+    if directories:
+        found["descriptors"] = directories
+    return found
+
+
+def _field_name(settings: type[BaseSettings], key: str) -> str:
+    """The field that an alias such as ``ANTHROPIC_API_KEY`` stands for."""
+    for name, field in settings.model_fields.items():
+        if key in (name, field.validation_alias):
+            return name
+    return key
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}. Correct it or move it away.") from error
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}. Correct it or move it away.") from error
+    for name in ("home", "anthropic_api_key"):
+        if name in values:
+            raise ConfigError(f"{path}: {name} cannot be set in this file. Set it in the environment.")
+    return values
+
+
+def _merged(low: Any, high: Any) -> Any:
+    """`high`, and from `low` what `high` does not say, where both are tables."""
+    if isinstance(low, Mapping) and isinstance(high, Mapping):
+        return {**cast("Mapping[str, Any]", low), **cast("Mapping[str, Any]", high)}
+    return high
+
+
+def _variable(name: str) -> str:
+    return name.upper() if name.startswith("anthropic_") else f"{_PREFIX}{name.upper()}"
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    lines: list[str] = []
+    for problem in error.errors(include_url=False, include_input=False):
+        name = str(problem["loc"][0]) if problem["loc"] else ""
+        key = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            known = ", ".join(field for field in Settings.model_fields if not field.startswith("anthropic_"))
+            message = f"no such setting. Known settings: {known}"
+        lines.append(f"{origins.get(name, 'settings')}: {key}: {message}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The SQL engine, its migrations and its one writer; knows no domain."""
