@@ -37,6 +37,7 @@ __all__ = [
     "Prompt",
     "Question",
     "Record",
+    "Refused",
     "Reply",
     "Retried",
     "RetryPolicy",
@@ -307,11 +308,20 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolUsed:
+class ToolUsed(Record):
     """The model used a tool; `arguments` are shortened."""
 
     tool: str
     arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Record):
+    """A tool that the model asked for and did not get: what it was aimed at, shortened, and why not."""
+
+    tool: str
+    target: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +333,7 @@ class Retried(Record):
     wait_s: float
 
 
-TurnEvent = Started | Delta | ToolUsed | Retried
+TurnEvent = Started | Delta | ToolUsed | Refused | Retried
 Emit = Callable[[TurnEvent], Awaitable[None]]
 """Where a backend puts what happens in a turn. It may wait: that is the flow control."""
 
@@ -353,6 +363,10 @@ class TurnResult:
     session_handle: str | None = None
     sources: tuple[Source, ...] = ()
     retries: tuple[Retried, ...] = ()
+    tools: tuple[ToolUsed, ...] = ()
+    refusals: tuple[Refused, ...] = ()
+    rebuilt: str = ""
+    """Why the session was built anew from the prompt's history; empty where it was not."""
 
 
 @dataclass(frozen=True, slots=True)

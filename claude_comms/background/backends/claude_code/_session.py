@@ -1,0 +1,319 @@
+"""An instance's session with Claude Code: which process and which session a question goes to, and its turn."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+
+from claude_comms.background.backends.claude_code._connection import Connection, Launch, new_session_id
+from claude_comms.background.backends.claude_code._revision import git_revision
+from claude_comms.background.backends.claude_code._transcript import find_transcript, write_transcript
+from claude_comms.background.backends.claude_code._turn import TurnReader, failure_of
+from claude_comms.errors import BackendError, BackendProtocolError, DeadlineExceededError, TurnFailedError
+from claude_comms.types import CLAUDE_CODE, Source, TurnResult
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from claude_agent_sdk import ResultMessage
+
+    from claude_comms.background.backends.claude_code._confinement import Confinement
+    from claude_comms.background.backends.claude_code._workspace import Scratch, Workspace
+    from claude_comms.types import Emit, InstanceSpec, TurnRequest
+
+__all__ = ["ClaudeCodeSession", "Limits", "Starter"]
+
+_STOP_S = 5.0
+_STOP_AGAIN_S = 0.25
+_TICK_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a session waits. Seconds."""
+
+    start_s: float = 30.0
+    """For a new process to answer."""
+    stall_s: float = 300.0
+    """For any byte within a turn, before it is interrupted and then killed."""
+
+
+class Starter(Protocol):
+    """What the backend gives its sessions: the binary, environments, and a turn among the starting processes."""
+
+    @property
+    def workspace(self) -> Workspace: ...
+
+    @property
+    def binary(self) -> Path: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def starting(self) -> anyio.CapacityLimiter: ...
+
+    def environment(self, scratch: Scratch, max_output_tokens: int) -> dict[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Which session a question goes to, and why it had to be built anew."""
+
+    session_id: str
+    transcript: Path | None = None
+    position: str | None = None
+    rebuilt: str = ""
+
+
+class ClaudeCodeSession:
+    """One instance. It has at most one process, started by the first question and kept warm from then on."""
+
+    def __init__(self, starter: Starter, spec: InstanceSpec, confinement: Confinement, limits: Limits) -> None:
+        self._starter = starter
+        self._spec = spec
+        self._confinement = confinement
+        self._limits = limits
+        self._connection: Connection | None = None
+        self._running = False
+        self._interrupted = False
+        self._closed = False
+
+    # --- the protocol ---
+
+    async def ask(self, request: TurnRequest, emit: Emit) -> TurnResult:
+        """Answer on the warm process where it holds the conversation, else on a new one. See `Session.ask`."""
+        self._running, self._interrupted = True, False
+        try:
+            try:
+                return await self._ask(request, emit, rebuild="")
+            except TurnFailedError as error:
+                if not _poisoned(error, request):
+                    raise
+                spent = error.usage
+            # What the session holds is refused by the API, and would be each time: begin again from the store.
+            await self._drop()
+            result = await self._ask(request, emit, rebuild="the API refused what the session held")
+            return result if spent is None else replace(result, usage=result.usage + spent)
+        finally:
+            self._running = False
+
+    async def interrupt(self) -> None:
+        """Stop the running turn. See `Session.interrupt`."""
+        if self._running:
+            self._interrupted = True
+            if self._connection is not None:
+                self._connection.wake()
+
+    async def close(self) -> None:
+        """Stop the process and all it started. See `Session.close`."""
+        self._closed = True
+        await self._drop()
+
+    # --- where a question goes ---
+
+    async def _ask(self, request: TurnRequest, emit: Emit, *, rebuild: str) -> TurnResult:
+        connection, rebuilt = await self._connected(request, rebuild)
+        reader = TurnReader(emit, self._confinement, connection.launch.directory, connection.meter)
+        try:
+            await connection.send(request.prompt.message, model=request.model)
+            result = await self._read(connection, reader, request)
+        except BaseException as error:
+            await self._after_failure(connection, reader, error)
+            raise
+        return self._answer(connection, reader, result, rebuilt)
+
+    async def _connected(self, request: TurnRequest, rebuild: str) -> tuple[Connection, str]:
+        connection = self._connection
+        if connection is not None and not (connection.alive and connection.launch.system == request.prompt.system_text):
+            await self._drop()
+            connection = None
+        if not rebuild and connection is not None:
+            if request.session_handle == connection.handle:
+                return connection, ""
+            if request.session_handle is None and not request.prompt.history:
+                if connection.used:
+                    await connection.clear(self._starter.workspace.lease)
+                return connection, ""
+        await self._drop()
+        return await self._start(request, rebuild)
+
+    async def _start(self, request: TurnRequest, rebuild: str) -> tuple[Connection, str]:
+        workspace = self._starter.workspace
+        scratch = workspace.scratch()
+        directory = self._spec.directory or scratch.empty
+        place = self._place(request, directory, rebuild)
+        lease = workspace.lease(place.session_id)
+        if lease is None:
+            place = self._place(request, directory, "the session is in use by another process")
+            lease = workspace.lease(place.session_id)
+        if lease is None:  # a fresh id: nobody can have it
+            raise BackendProtocolError("a new session's lease is taken.", backend=CLAUDE_CODE)
+        launch = Launch(
+            binary=self._starter.binary,
+            directory=directory,
+            environment=self._starter.environment(scratch, request.max_output_tokens),
+            scratch=scratch,
+            system=request.prompt.system_text,
+            model=request.model,
+            confinement=self._confinement,
+            session_id=place.session_id,
+            resume=place.transcript,
+            position=place.position,
+        )
+        self._connection = Connection(launch, lease)
+        try:
+            async with self._starter.starting:
+                await self._connection.start(self._time_to_start(request))
+        except BaseException:
+            self._connection = None
+            raise
+        return self._connection, place.rebuilt
+
+    def _place(self, request: TurnRequest, directory: Path, rebuild: str) -> _Place:
+        history = request.prompt.history
+        session_id, _, position = (request.session_handle or "").partition("@")
+        if session_id and not rebuild:
+            transcript = find_transcript(self._starter.workspace.config, session_id)
+            if transcript is not None:
+                return _Place(session_id, transcript, position or None)
+            rebuild = "the session's file is gone"
+        if not history:
+            return _Place(new_session_id(), rebuilt=rebuild)
+        config = self._starter.workspace.config
+        fresh = write_transcript(config, directory, history, model=request.model, version=self._starter.version)
+        return _Place(
+            fresh,
+            find_transcript(config, fresh),
+            rebuilt=rebuild or "this backend held no session of the conversation",
+        )
+
+    def _time_to_start(self, request: TurnRequest) -> float:
+        if request.deadline is None:
+            return self._limits.start_s
+        return max(0.0, min(self._limits.start_s, request.deadline - anyio.current_time()))
+
+    # --- the turn ---
+
+    async def _read(self, connection: Connection, reader: TurnReader, request: TurnRequest) -> ResultMessage:
+        while True:
+            if self._interrupted:
+                return await self._stopped(connection, reader)
+            if request.deadline is not None and anyio.current_time() >= request.deadline:
+                raise DeadlineExceededError("Claude Code did not answer by the deadline. Allow more time.")
+            quiet_s = connection.quiet_s
+            if quiet_s >= self._limits.stall_s:
+                raise TurnFailedError(
+                    f"Claude Code said nothing for {quiet_s:.0f} s. Ask again: it starts a new process if it must.",
+                    reason="stalled",
+                    backend=CLAUDE_CODE,
+                    retryable=True,
+                )
+            message = await connection.next_message(self._patience(connection, request))
+            if message is not None and (result := await reader.take(message)) is not None:
+                return result
+
+    def _patience(self, connection: Connection, request: TurnRequest) -> float:
+        patience = min(_TICK_S, self._limits.stall_s - connection.quiet_s)
+        if request.deadline is not None:
+            patience = min(patience, request.deadline - anyio.current_time())
+        return max(0.0, patience)
+
+    async def _stopped(self, connection: Connection, reader: TurnReader) -> ResultMessage:
+        """The result after an interrupt; an answer that was complete before the interrupt came is an answer."""
+        result = await self._stop(connection, reader)
+        if result is not None and failure_of(result, reader) is None:
+            return result
+        if result is not None:
+            connection.meter.take(result.model_usage, result.total_cost_usd)
+        raise TurnFailedError(
+            "the turn was interrupted.", reason="interrupted", partial=reader.text, backend=CLAUDE_CODE
+        )
+
+    async def _stop(self, connection: Connection, reader: TurnReader) -> ResultMessage | None:
+        """Interrupt until the turn's result comes; None where it does not come in time: the process is gone then."""
+        with anyio.move_on_after(_STOP_S):
+            while True:
+                # One that comes before the turn has begun is acknowledged and lost: say it again.
+                await connection.interrupt()
+                until = anyio.current_time() + _STOP_AGAIN_S
+                while (left := until - anyio.current_time()) > 0:
+                    message = await connection.next_message(left)
+                    result = None if message is None else await reader.take(message)
+                    if result is not None:
+                        return result
+        await self._drop()
+        return None
+
+    async def _after_failure(self, connection: Connection, reader: TurnReader, error: BaseException) -> None:
+        """Bring the turn to its end, so that the next one begins cleanly; and put what is known on the error."""
+        usage = connection.meter.streamed
+        with anyio.CancelScope(shield=True):
+            interrupted = isinstance(error, TurnFailedError) and error.reason == "interrupted"
+            if isinstance(error, BackendProtocolError) or not connection.alive:
+                await self._drop()
+            elif not interrupted:
+                with suppress(BackendError):
+                    result = await self._stop(connection, _Silent.of(reader))
+                    if result is not None:
+                        usage = connection.meter.take(result.model_usage, result.total_cost_usd)
+        if isinstance(error, BackendError):
+            error.usage = error.usage or usage
+            error.partial = reader.text
+        elif isinstance(error, DeadlineExceededError):
+            error.usage, error.partial = usage, reader.text
+
+    def _answer(
+        self, connection: Connection, reader: TurnReader, result: ResultMessage, rebuilt: str
+    ) -> TurnResult:
+        usage = connection.meter.take(result.model_usage, result.total_cost_usd)
+        failure = failure_of(result, reader)
+        if failure is not None:
+            failure.usage, failure.partial = usage, reader.text
+            raise failure
+        connection.position = reader.position
+        return TurnResult(
+            text=reader.text,
+            model=reader.model or connection.model,
+            stop_reason=str(result.stop_reason),
+            usage=usage,
+            session_handle=connection.handle,
+            sources=(*reader.files, *self._revision()),
+            retries=tuple(reader.retries),
+            tools=tuple(reader.tools),
+            refusals=tuple(reader.refusals),
+            rebuilt=rebuilt,
+        )
+
+    def _revision(self) -> tuple[Source, ...]:
+        revision = None if self._spec.directory is None else git_revision(self._spec.directory)
+        return () if revision is None else (Source("revision", revision),)
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+
+class _Silent:
+    """Reads on without telling anybody: whoever listened has gone, or has been told how it ended."""
+
+    def __init__(self, reader: TurnReader) -> None:
+        self._reader = reader
+
+    @classmethod
+    def of(cls, reader: TurnReader) -> Any:
+        return cls(reader)
+
+    async def take(self, message: object) -> ResultMessage | None:
+        from claude_agent_sdk import ResultMessage
+
+        return message if isinstance(message, ResultMessage) else None
+
+
+def _poisoned(error: TurnFailedError, request: TurnRequest) -> bool:
+    """Whether asking the same session again would fail the same way, and a new one might not."""
+    return error.reason == "invalid_request" and not error.partial and bool(request.prompt.history)

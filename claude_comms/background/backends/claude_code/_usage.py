@@ -1,0 +1,88 @@
+"""Per-turn figures from Claude Code's cumulative ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from claude_comms.types import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["UsageMeter"]
+
+
+class UsageMeter:
+    """Follows one process. Its results carry totals since its start, or since the last ``/clear``.
+
+    A turn whose result never came (a kill, a crash) is counted from the stream instead: what each answer of the
+    API said it had cost by then.
+    """
+
+    def __init__(self) -> None:
+        self._total = Usage(cost_usd=0.0)
+        self._streamed: dict[str, Usage] = {}
+        self._message = ""
+
+    def begin_turn(self) -> None:
+        """Forget what the last turn streamed."""
+        self._streamed.clear()
+        self._message = ""
+
+    def cleared(self) -> None:
+        """The totals start from zero again."""
+        self._total = Usage(cost_usd=0.0)
+
+    def saw_event(self, event: Mapping[str, Any]) -> None:
+        """Note what a ``message_start`` or ``message_delta`` of the API says."""
+        if event.get("type") == "message_start":
+            message = _mapping(event.get("message"))
+            self._message = str(message.get("id", ""))
+            self._streamed[self._message] = _from_api(_mapping(message.get("usage")), Usage())
+        elif event.get("type") == "message_delta" and self._message in self._streamed:
+            self._streamed[self._message] = _from_api(_mapping(event.get("usage")), self._streamed[self._message])
+
+    @property
+    def streamed(self) -> Usage:
+        """What the turn has cost as far as the stream told; its price is not known."""
+        total = Usage(cost_usd=0.0)
+        for usage in self._streamed.values():
+            total += usage
+        return total if not self._streamed else Usage(*_tokens(total), cost_usd=None)
+
+    def take(self, model_usage: Mapping[str, Any] | None, cost_usd: float | None) -> Usage:
+        """The turn's share of the totals that its result carries."""
+        if model_usage is None:
+            return self.streamed
+        total = Usage(cost_usd=cost_usd or 0.0)
+        for figures in model_usage.values():
+            total += _from_result(_mapping(figures))
+        last, self._total = self._total, total
+        if any(new < old for new, old in zip(_tokens(total), _tokens(last), strict=True)):
+            last = Usage(cost_usd=0.0)
+        tokens = (new - old for new, old in zip(_tokens(total), _tokens(last), strict=True))
+        return Usage(*tokens, cost_usd=max(0.0, (total.cost_usd or 0.0) - (last.cost_usd or 0.0)))
+
+
+def _tokens(usage: Usage) -> tuple[int, int, int, int]:
+    return usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.cache_write_tokens
+
+
+def _from_result(figures: Mapping[str, Any]) -> Usage:
+    names = ("inputTokens", "outputTokens", "cacheReadInputTokens", "cacheCreationInputTokens")
+    return Usage(*(_count(figures, name, 0) for name in names), cost_usd=0.0)
+
+
+def _from_api(figures: Mapping[str, Any], before: Usage) -> Usage:
+    """The figures that an event gives; those it leaves out stay as they were."""
+    names = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+    return Usage(*(_count(figures, name, old) for name, old in zip(names, _tokens(before), strict=True)), cost_usd=0.0)
+
+
+def _count(figures: Mapping[str, Any], name: str, otherwise: int) -> int:
+    value = figures.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else otherwise
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
