@@ -29,7 +29,7 @@ from claude_comms.files import write_private
 from claude_comms.types import CLAUDE_CODE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from claude_comms.background.backends.claude_code._confinement import Confinement
@@ -71,7 +71,7 @@ class Launch:
             str(self.binary),
             *("--output-format", "stream-json", "--verbose", "--input-format", "stream-json"),
             *("--include-partial-messages", "--permission-prompt-tool", "stdio", "--permission-mode", "manual"),
-            *("--setting-sources=", "--strict-mcp-config", "--restricted", "--disable-slash-commands"),
+            *("--setting-sources=", "--strict-mcp-config", "--restricted"),
             *("--system-prompt-file", str(self.scratch.system_prompt), "--system-prompt-snapshot", "off"),
             *("--settings", str(self.scratch.settings)),
             *("--tools", ",".join(self.confinement.tools)),
@@ -89,7 +89,7 @@ class Connection:
         self.session_id = launch.session_id
         self.position = launch.position
         self.model = launch.model
-        self.meter = UsageMeter()
+        self.meter = UsageMeter(resumed=launch.resume is not None)
         self.used = launch.resume is not None
         """Whether the session holds anything yet."""
         self._lease = lease
@@ -134,6 +134,11 @@ class Connection:
     def quiet_s(self) -> float:
         """Seconds since the process last said anything."""
         return self._process.quiet_s
+
+    def expect_quiet(self, seconds: float) -> None:
+        """Do not count the next `seconds` as silence."""
+        if seconds:
+            self._process.heard(seconds)
 
     @property
     def stderr_tail(self) -> str:
@@ -206,27 +211,30 @@ class Connection:
         with anyio.move_on_after(_CONTROL_S):
             await self._guarded(self._client.interrupt())
 
-    async def clear(self, lease_of: Any) -> None:
-        """Begin a new session in the same process. `lease_of` gives the lease of a session's id."""
+    async def clear(self, lease_of: Callable[[str], Lease | None]) -> bool:
+        """Begin a new session in the same process; False where that did not work. `lease_of` takes a session's id."""
         request = {
             "type": "user",
             "message": {"role": "user", "content": "/clear"},
             "parent_tool_use_id": None,
             "session_id": "default",
         }
-        await self._transport.write(json.dumps(request) + "\n")
-        with anyio.fail_after(_CLEAR_S):
-            while not isinstance(message := await self.next_message(_CLEAR_S), ResultMessage):
-                pass
-        if message.session_id == self.session_id or message.is_error:
-            raise BackendProtocolError("Claude Code did not clear its session.", backend=CLAUDE_CODE)
-        self._lease.release()
-        self.session_id, self.position, self.used = message.session_id, None, False
-        self.meter.cleared()
-        lease = lease_of(self.session_id)
+        result: ResultMessage | None = None
+        with anyio.move_on_after(_CLEAR_S):
+            await self._transport.write(json.dumps(request) + "\n")
+            while result is None:
+                message = await self.next_message(_CLEAR_S)
+                result = message if isinstance(message, ResultMessage) else None
+        if result is None or result.session_id == self.session_id:
+            return False
+        lease = lease_of(result.session_id)
         if lease is None:
-            raise BackendProtocolError("another process has the new session's lease.", backend=CLAUDE_CODE)
+            return False
+        self._lease.release()
         self._lease = lease
+        self.session_id, self.position, self.used = result.session_id, None, False
+        self.meter.cleared()
+        return True
 
     async def _guarded(self, awaitable: Any) -> Any:
         """The SDK's call, with its exceptions as ours."""

@@ -243,9 +243,9 @@ class ClaudeProcess:
 
     # --- called by the pipes ---
 
-    def heard(self) -> None:
-        """Note that a byte came."""
-        self._last_byte = asyncio.get_running_loop().time()
+    def heard(self, ahead_s: float = 0.0) -> None:
+        """Note that a byte came, or that none will for `ahead_s` seconds."""
+        self._last_byte = asyncio.get_running_loop().time() + ahead_s
 
     def keep_stderr(self, data: bytes) -> None:
         """Keep the last bytes of stderr."""

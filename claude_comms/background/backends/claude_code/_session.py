@@ -10,7 +10,7 @@ import anyio
 
 from claude_comms.background.backends.claude_code._connection import Connection, Launch, new_session_id
 from claude_comms.background.backends.claude_code._revision import git_revision
-from claude_comms.background.backends.claude_code._transcript import find_transcript, write_transcript
+from claude_comms.background.backends.claude_code._transcript import find_transcript, lead_to, write_transcript
 from claude_comms.background.backends.claude_code._turn import TurnReader, failure_of
 from claude_comms.errors import BackendError, BackendProtocolError, DeadlineExceededError, TurnFailedError
 from claude_comms.types import CLAUDE_CODE, Source, TurnResult
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from claude_comms.background.backends.claude_code._confinement import Confinement
     from claude_comms.background.backends.claude_code._workspace import Scratch, Workspace
-    from claude_comms.types import Emit, InstanceSpec, TurnRequest
+    from claude_comms.types import Emit, InstanceSpec, TurnRequest, Usage
 
 __all__ = ["ClaudeCodeSession", "Limits", "Starter"]
 
@@ -117,7 +117,9 @@ class ClaudeCodeSession:
 
     async def _ask(self, request: TurnRequest, emit: Emit, *, rebuild: str) -> TurnResult:
         connection, rebuilt = await self._connected(request, rebuild)
-        reader = TurnReader(emit, self._confinement, connection.launch.directory, connection.meter)
+        reader = TurnReader(
+            emit, self._confinement, connection.launch.directory, connection.meter, deadline=request.deadline
+        )
         try:
             await connection.send(request.prompt.message, model=request.model)
             result = await self._read(connection, reader, request)
@@ -135,9 +137,8 @@ class ClaudeCodeSession:
             if request.session_handle == connection.handle:
                 return connection, ""
             if request.session_handle is None and not request.prompt.history:
-                if connection.used:
-                    await connection.clear(self._starter.workspace.lease)
-                return connection, ""
+                if not connection.used or await connection.clear(self._starter.workspace.lease):
+                    return connection, ""
         await self._drop()
         return await self._start(request, rebuild)
 
@@ -178,9 +179,9 @@ class ClaudeCodeSession:
         session_id, _, position = (request.session_handle or "").partition("@")
         if session_id and not rebuild:
             transcript = find_transcript(self._starter.workspace.config, session_id)
-            if transcript is not None:
+            if transcript is not None and (not position or lead_to(transcript, position)):
                 return _Place(session_id, transcript, position or None)
-            rebuild = "the session's file is gone"
+            rebuild = "the session's file is gone" if transcript is None else "the session's file lacks the last answer"
         if not history:
             return _Place(new_session_id(), rebuilt=rebuild)
         config = self._starter.workspace.config
@@ -213,8 +214,10 @@ class ClaudeCodeSession:
                     retryable=True,
                 )
             message = await connection.next_message(self._patience(connection, request))
-            if message is not None and (result := await reader.take(message)) is not None:
+            result = None if message is None else await reader.take(message)
+            if result is not None:
                 return result
+            connection.expect_quiet(reader.pause_s)
 
     def _patience(self, connection: Connection, request: TurnRequest) -> float:
         patience = min(_TICK_S, self._limits.stall_s - connection.quiet_s)
@@ -227,11 +230,9 @@ class ClaudeCodeSession:
         result = await self._stop(connection, reader)
         if result is not None and failure_of(result, reader) is None:
             return result
-        if result is not None:
-            connection.meter.take(result.model_usage, result.total_cost_usd)
-        raise TurnFailedError(
-            "the turn was interrupted.", reason="interrupted", partial=reader.text, backend=CLAUDE_CODE
-        )
+        error = TurnFailedError("the turn was interrupted.", reason="interrupted", backend=CLAUDE_CODE)
+        error.usage = connection.meter.streamed if result is None else _spent(connection, result, complete=False)
+        raise error
 
     async def _stop(self, connection: Connection, reader: TurnReader) -> ResultMessage | None:
         """Interrupt until the turn's result comes; None where it does not come in time: the process is gone then."""
@@ -259,7 +260,7 @@ class ClaudeCodeSession:
                 with suppress(BackendError):
                     result = await self._stop(connection, _Silent.of(reader))
                     if result is not None:
-                        usage = connection.meter.take(result.model_usage, result.total_cost_usd)
+                        usage = _spent(connection, result, complete=False)
         if isinstance(error, BackendError):
             error.usage = error.usage or usage
             error.partial = reader.text
@@ -269,8 +270,8 @@ class ClaudeCodeSession:
     def _answer(
         self, connection: Connection, reader: TurnReader, result: ResultMessage, rebuilt: str
     ) -> TurnResult:
-        usage = connection.meter.take(result.model_usage, result.total_cost_usd)
         failure = failure_of(result, reader)
+        usage = _spent(connection, result, complete=failure is None)
         if failure is not None:
             failure.usage, failure.partial = usage, reader.text
             raise failure
@@ -296,6 +297,10 @@ class ClaudeCodeSession:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+
+def _spent(connection: Connection, result: ResultMessage, *, complete: bool) -> Usage:
+    return connection.meter.take(result.model_usage, result.total_cost_usd, complete=complete)
 
 
 class _Silent:

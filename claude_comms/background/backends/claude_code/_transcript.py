@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["find_transcript", "project_folder", "write_transcript"]
+__all__ = ["find_transcript", "lead_to", "project_folder", "write_transcript"]
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9]")
 _LONGEST_NAME = 200
@@ -37,6 +37,25 @@ def find_transcript(config: Path, session_id: str) -> Path | None:
     except ValueError:
         return None
     return next(iter((config / "projects").glob(f"*/{session_id}.jsonl")), None)
+
+
+def lead_to(transcript: Path, row: str) -> bool:
+    """Make the session end in `row` when it is resumed; False when that row was never written: a kill came before.
+
+    A process that was killed leaves the note of the last clean exit behind, and 2.1.329 resumes from there,
+    whatever was written since. So the note is written again. The caller holds the session's lease.
+    """
+    note = {"type": "last-prompt", "lastPrompt": "", "leafUuid": row, "sessionId": transcript.stem}
+    try:
+        content = transcript.read_bytes()
+        if f'"uuid":"{row}"'.encode() not in content:
+            return False
+        with transcript.open("ab") as file:
+            torn = b"" if content.endswith(b"\n") else b"\n"
+            file.write(torn + json.dumps(note, separators=(",", ":")).encode() + b"\n")
+    except OSError:
+        return False
+    return True
 
 
 def write_transcript(

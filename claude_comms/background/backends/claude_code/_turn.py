@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio
 from claude_agent_sdk import (
     AssistantMessage,
     ResultMessage,
@@ -35,6 +36,10 @@ _SYNTHETIC = "<synthetic>"
 _ARGUMENTS_SHOWN = 200
 _REFUSED_KEY = (401, 403)
 _PARAGRAPH = "\n\n"
+_SHORT = {
+    "max_tokens": "max_tokens", "refusal": "refusal", "model_context_window_exceeded": "context_window",
+    "pause_turn": "pause_turn",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,16 @@ class _Call:
 class TurnReader:
     """Takes a turn's messages one by one. Emits as it goes; what it has gathered is in its attributes."""
 
-    def __init__(self, emit: Emit, confinement: Confinement, directory: Path, meter: UsageMeter) -> None:
+    def __init__(
+        self,
+        emit: Emit,
+        confinement: Confinement,
+        directory: Path,
+        meter: UsageMeter,
+        *,
+        deadline: float | None = None,
+    ) -> None:
+        self._deadline = deadline
         self._emit = emit
         self._confinement = confinement
         self._directory = directory
@@ -62,6 +76,8 @@ class TurnReader:
         self.retries: list[Retried] = []
         self.tools: list[ToolUsed] = []
         self.refusals: list[Refused] = []
+        self.pause_s = 0.0
+        """How long nothing will come after the message just taken: the pause before another try."""
         self.model = ""
         self.position: str | None = None
         """The uuid of the last row of the session that is part of the answer."""
@@ -82,6 +98,7 @@ class TurnReader:
         """Work in one message; the result, once it is the last one. TurnFailedError and BackendUnavailableError
         where nothing good can follow: the turn is still running then.
         """
+        self.pause_s = 0.0
         match message:
             case ResultMessage():
                 return message
@@ -106,8 +123,9 @@ class TurnReader:
                 self._check_not_cut()
                 self._message, self._open = str(event["message"].get("id", "")), True
                 self._new_paragraph = bool(self._pieces)
-            case "message_stop":
+            case "message_delta" if event["delta"].get("stop_reason") is not None:
                 self._open = False
+                self._check_not_stopped_short(str(event["delta"]["stop_reason"]))
             case "content_block_delta" if event["delta"].get("type") == "text_delta":
                 self._streamed.add(self._message)
                 await self._say(str(event["delta"].get("text", "")))
@@ -133,6 +151,11 @@ class TurnReader:
                 backend=CLAUDE_CODE,
                 retryable=True,
             )
+
+    def _check_not_stopped_short(self, stop_reason: str) -> None:
+        """Claude Code goes on by itself where an answer ended early, and calls the patchwork complete."""
+        if stop_reason in _SHORT:
+            raise _failed(_SHORT[stop_reason], f"the answer ended with {stop_reason}", self)
 
     async def _take_answer(self, message: AssistantMessage) -> None:
         texts = [block.text for block in message.content if isinstance(block, TextBlock)]
@@ -208,7 +231,10 @@ class TurnReader:
         said = reason if status is None else f"{status} {reason}"
         retried = Retried(int(data.get("attempt") or len(self.retries) + 1), shorten(said, 100), wait_s)
         self.retries.append(retried)
+        self.pause_s = wait_s
         await self._emit(retried)
+        if self._deadline is not None and anyio.current_time() + wait_s >= self._deadline:
+            raise _failed(_reason_of(status), f"{said}, and the next try would come after the deadline", self)
 
 
 def refused_key(status: int | None) -> BackendUnavailableError:
@@ -238,9 +264,7 @@ def failure_of(result: ResultMessage, reader: TurnReader) -> BackendError | None
         return _failed(_reason(status, result, said), said or result.subtype, reader)
     if result.stop_reason in {"end_turn", "stop_sequence", "tool_use"}:
         return None
-    reason = {"model_context_window_exceeded": "context_window", None: "cut"}.get(
-        result.stop_reason, str(result.stop_reason)
-    )
+    reason = "cut" if result.stop_reason is None else _SHORT.get(result.stop_reason, result.stop_reason)
     return _failed(reason, f"the answer ended with {result.stop_reason}", reader)
 
 
@@ -248,14 +272,20 @@ def _reason(status: int | None, result: ResultMessage, said: str) -> str:
     if "prompt is too long" in said.lower():
         return "context_window"
     if status is not None:
-        return _STATUSES.get(status, "server_error" if status >= 500 else "invalid_request")
+        return _reason_of(status)
     for word, reason in _REASONS.items():
         if word in said.lower():
             return reason
-    return "max_turns" if result.subtype == "error_max_turns" else "cut" if reader_cut(said) else "server_error"
+    return "max_turns" if result.subtype == "error_max_turns" else "cut" if _broke(said) else "server_error"
 
 
-def reader_cut(said: str) -> bool:
+def _reason_of(status: int | None) -> str:
+    if status is None:
+        return "cut"
+    return _STATUSES.get(status, "server_error" if status >= 500 else "invalid_request")
+
+
+def _broke(said: str) -> bool:
     """Whether the words are Claude Code's for a connection that broke."""
     return any(word in said.lower() for word in ("connection", "stream", "incomplete", "terminated"))
 

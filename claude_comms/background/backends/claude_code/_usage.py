@@ -13,14 +13,15 @@ __all__ = ["UsageMeter"]
 
 
 class UsageMeter:
-    """Follows one process. Its results carry totals since its start, or since the last ``/clear``.
+    """Follows one process. Its results carry totals since the session began or the last ``/clear``: those of a
+    `resumed` session count what earlier processes spent, so its first turn has nothing to be compared with.
 
-    A turn whose result never came (a kill, a crash) is counted from the stream instead: what each answer of the
-    API said it had cost by then.
+    That turn, and one whose result never came (a kill, a crash), is counted from the stream instead: what each
+    answer of the API said it had cost by then.
     """
 
-    def __init__(self) -> None:
-        self._total = Usage(cost_usd=0.0)
+    def __init__(self, *, resumed: bool) -> None:
+        self._total = None if resumed else Usage(cost_usd=0.0)
         self._streamed: dict[str, Usage] = {}
         self._message = ""
 
@@ -50,18 +51,25 @@ class UsageMeter:
             total += usage
         return total if not self._streamed else Usage(*_tokens(total), cost_usd=None)
 
-    def take(self, model_usage: Mapping[str, Any] | None, cost_usd: float | None) -> Usage:
-        """The turn's share of the totals that its result carries."""
+    def take(self, model_usage: Mapping[str, Any] | None, cost_usd: float | None, *, complete: bool) -> Usage:
+        """The turn's share of the totals that its result carries.
+
+        Of a turn that is not `complete`, Claude Code guesses the tokens; what the API said of it counts then.
+        """
         if model_usage is None:
             return self.streamed
         total = Usage(cost_usd=cost_usd or 0.0)
         for figures in model_usage.values():
             total += _from_result(_mapping(figures))
         last, self._total = self._total, total
+        if last is None:
+            return self.streamed
         if any(new < old for new, old in zip(_tokens(total), _tokens(last), strict=True)):
             last = Usage(cost_usd=0.0)
-        tokens = (new - old for new, old in zip(_tokens(total), _tokens(last), strict=True))
-        return Usage(*tokens, cost_usd=max(0.0, (total.cost_usd or 0.0) - (last.cost_usd or 0.0)))
+        cost = max(0.0, (total.cost_usd or 0.0) - (last.cost_usd or 0.0))
+        if not complete:
+            return Usage(*_tokens(self.streamed), cost_usd=cost)
+        return Usage(*(new - old for new, old in zip(_tokens(total), _tokens(last), strict=True)), cost_usd=cost)
 
 
 def _tokens(usage: Usage) -> tuple[int, int, int, int]:
