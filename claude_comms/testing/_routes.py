@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, Protocol
 
 from claude_comms.testing._answers import Answer
+from claude_comms.testing._prompt_cache import as_object
 from claude_comms.testing._requests import RecordedRequest, RequestLog
 from claude_comms.testing._validation import refusal_of
 from claude_comms.testing._wire import Exchange, Send, Step, error_response, head, healthy, json_response
@@ -95,12 +96,12 @@ class Routes:
         answer = self._next_answer(request, keep=fault is not None)
         if fault is None:
             return healthy(Exchange(request.body, answer, self._cache.count(request.body), request_id))
-        body: dict[str, Any] = request.body if isinstance(request.body, dict) else {}
+        body = as_object(request.body)
         return fault.steps(Exchange(body, fault.rewrite(answer), self._cache.count(body, remember=False), request_id))
 
     def _count(self, request: RecordedRequest, fault: Fault | None, request_id: str) -> Iterable[Step]:
         if fault is not None:
-            body: dict[str, Any] = request.body if isinstance(request.body, dict) else {}
+            body = as_object(request.body)
             prompt = self._cache.count(body, remember=False)
             return fault.steps(Exchange(body, fault.rewrite(Answer("ok")), prompt, request_id))
         refusal = refusal_of(request.body, counting=True)
