@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from claude_comms.storage._columns import UtcDateTime
+from claude_comms.storage._columns import UtcDateTime, utc_text
 from claude_comms.storage._database import Database
 from claude_comms.storage._owners import OwnerLock
 
-__all__ = ["Database", "OwnerLock", "UtcDateTime"]
+__all__ = ["Database", "OwnerLock", "UtcDateTime", "utc_text"]
