@@ -6,11 +6,11 @@ message; a complete answer stands right behind its question, which is complete, 
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from claude_comms.conversations._faults import (
     ConversationChangedError,
@@ -26,9 +26,9 @@ from claude_comms.conversations._rows import (
 )
 from claude_comms.conversations._tables import conversations, messages
 from claude_comms.errors import ConversationNotFoundError, StoreError
-from claude_comms.storage import utc_text
+from claude_comms.storage import driver_of, utc_text
 from claude_comms.text import shorten
-from claude_comms.types import ConversationState, Message, MessageState, Role
+from claude_comms.types import ConversationState, HistoryMessage, Message, MessageState, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
     from claude_comms.types import Pair, Retried, Usage
 
-__all__ = ["Ending", "NewQuestion", "abandon", "add_conversation", "begin", "complete", "fail", "withdraw"]
+__all__ = ["Ending", "NewQuestion", "abandon", "add_conversation", "begin", "complete", "fail", "history", "withdraw"]
 
 _TITLE_WIDTH = 80
 
-# Plain SQL: every question runs these, and building them from expressions costs more than running them.
+# Every question runs these: plain SQL for the driver, because expressions take longer to build than to run.
 _THREAD = """
 SELECT source, target, state, title, message_count,
        (SELECT owner FROM messages WHERE messages.thread_id = conversations.thread_id AND messages.state = 'pending')
@@ -51,6 +51,10 @@ FROM conversations WHERE thread_id = :thread_id
 _QUESTION = """
 SELECT messages.thread_id, position, role, messages.state, messages.backend, messages.model, target
 FROM messages JOIN conversations USING (thread_id) WHERE message_id = :message_id
+"""
+_HISTORY = """
+SELECT role, coalesce(sent_text, text) FROM messages
+WHERE thread_id = :thread_id AND state = 'complete' ORDER BY position
 """
 _ADD_MESSAGE = "INSERT INTO messages ({}) VALUES ({})"
 _COMPLETE_QUESTION = "UPDATE messages SET state = 'complete' WHERE message_id = :message_id"
@@ -143,8 +147,8 @@ def begin(connection: Connection, question: NewQuestion) -> Message:
     }
     try:
         _add_message(connection, values)
-    except IntegrityError as error:
-        if question.idempotency_key is not None and "idempotency_key" in str(error.orig):
+    except sqlite3.IntegrityError as error:
+        if question.idempotency_key is not None and "idempotency_key" in str(error):
             raise IdempotencyKeyTakenError(question.idempotency_key) from error
         raise
     title = None if thread.title else question.title or shorten(message.text, _TITLE_WIDTH)
@@ -156,7 +160,7 @@ def complete(connection: Connection, question_id: str, answer: Message) -> Messa
     """Store `answer` behind its question. Thread, position and speaker are found here."""
     question = _pending_question(connection, question_id)
     answer = replace(answer, thread_id=question.thread_id, position=question.position + 1, speaker=question.target)
-    connection.exec_driver_sql(_COMPLETE_QUESTION, {"message_id": question_id})
+    driver_of(connection).execute(_COMPLETE_QUESTION, {"message_id": question_id})
     _add_message(connection, message_values(answer))
     _grew(connection, answer, backend=answer.backend, model=answer.model)
     return answer
@@ -206,10 +210,16 @@ def withdraw(connection: Connection, question: NewQuestion) -> None:
         connection.execute(update(conversations).where(thread), {"message_count": conversations.c.message_count - 1})
 
 
+def history(connection: Connection, thread_id: str) -> tuple[HistoryMessage, ...]:
+    """The complete turns, as a model is to see them."""
+    rows = driver_of(connection).execute(_HISTORY, {"thread_id": thread_id})
+    return tuple(HistoryMessage(Role(role), text) for role, text in rows)
+
+
 def _open_thread(connection: Connection, question: NewQuestion) -> _Thread:
     """The conversation, if the question may be asked in it now."""
     thread_id = question.message.thread_id
-    row = connection.exec_driver_sql(_THREAD, {"thread_id": thread_id}).one_or_none()
+    row = driver_of(connection).execute(_THREAD, {"thread_id": thread_id}).fetchone()
     if row is None:
         raise ConversationNotFoundError(thread_id)
     thread = _Thread(*row)
@@ -234,7 +244,7 @@ def _open_thread(connection: Connection, question: NewQuestion) -> _Thread:
 
 
 def _pending_question(connection: Connection, question_id: str) -> _Question:
-    row = connection.exec_driver_sql(_QUESTION, {"message_id": question_id}).one_or_none()
+    row = driver_of(connection).execute(_QUESTION, {"message_id": question_id}).fetchone()
     if row is None:
         raise StoreError(f"no question {question_id} is stored. Ask it again.")
     question = _Question(*row)
@@ -269,7 +279,7 @@ def _partial_answer(question: _Question, ending: Ending) -> Message:
 
 def _add_message(connection: Connection, values: Mapping[str, Any]) -> None:
     places = ", ".join(f":{column}" for column in values)
-    connection.exec_driver_sql(_ADD_MESSAGE.format(", ".join(values), places), values)
+    driver_of(connection).execute(_ADD_MESSAGE.format(", ".join(values), places), values)
 
 
 def _grew(
@@ -282,7 +292,7 @@ def _grew(
 ) -> None:
     """The conversation ends with the message `last` now; None leaves a column as it is."""
     values = {"at": utc_text(last.created_at), "count": last.position + 1, "thread_id": last.thread_id}
-    connection.exec_driver_sql(_GREW, {**values, "title": title, "backend": backend, "model": model})
+    driver_of(connection).execute(_GREW, {**values, "title": title, "backend": backend, "model": model})
 
 
 def _changed(connection: Connection, thread_id: str, at: datetime) -> None:
