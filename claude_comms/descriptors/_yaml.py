@@ -15,11 +15,12 @@ from claude_comms.descriptors._json import number_event
 from claude_comms.descriptors._tree import Event, Kind, refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["to_yaml", "yaml_events"]
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_parse: Callable[..., Iterator[Any]] = yaml.parse  # pyright: ignore[reportUnknownMemberType]
 _TEXT_TAGS = frozenset({"!", "tag:yaml.org,2002:str"})
 
 _WORDS = {
@@ -36,8 +37,7 @@ def yaml_events(text: str) -> Iterator[Event]:
     """The events of the one YAML document in `text`. DescriptorError names the line where it is none."""
     documents = 0
     try:
-        events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)  # pyright: ignore[reportUnknownMemberType]
-        for event in events:
+        for event in _parse(text, Loader=_LOADER):
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
