@@ -61,6 +61,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return False
         return super().is_safe_attribute(obj, attr, value)
 
+    def wrap_str_format(self, value: Any) -> None:
+        """Let `is_safe_attribute` refuse ``"".format``, which Jinja2 would only wrap."""
+
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """Count calls: macros may call each other."""
         _spend(1)
