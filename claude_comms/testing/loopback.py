@@ -57,7 +57,7 @@ class LoopbackAPI:
     from any thread; those that wait block theirs.
 
     `script` may be a text or an Answer, for every question, or a function; by default the answer says which
-    question it answers. With `keys`, any other ``x-api-key`` gets a 401; without, every key is taken.
+    question it answers. With `keys`, any other key gets a 401; without, every key is taken.
     """
 
     def __init__(
@@ -98,8 +98,11 @@ class LoopbackAPI:
         self._port = listener.getsockname()[1]
         self.base_url = f"http://127.0.0.1:{self._port}"
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, args=(self._loop, listener), name="loopback-api", daemon=True)
+        ready = threading.Event()
+        arguments = (self._loop, listener, ready)
+        self._thread = threading.Thread(target=self._run, args=arguments, name="loopback-api", daemon=True)
         self._thread.start()
+        ready.wait()
         return self
 
     def close(self) -> None:
@@ -159,10 +162,11 @@ class LoopbackAPI:
 
     # --- the server's thread ---
 
-    def _run(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop, listener: socket.socket, ready: threading.Event) -> None:
         asyncio.set_event_loop(loop)
         routes = Routes(self.requests, self._cache, self._key_matches, self._next_fault, self._next_answer)
         server = loop.run_until_complete(serve(listener, routes.respond, self._connected))
+        loop.call_soon(ready.set)  # only a running loop can be stopped
         try:
             loop.run_forever()
         finally:

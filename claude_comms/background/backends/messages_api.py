@@ -43,7 +43,7 @@ _CLOSE_S = 1.0
 class MessagesApiBackend:
     """Asks the Messages API. One HTTP client serves all sessions; it is made when the first one opens.
 
-    Nothing is read from the environment: key and address are those given here. `idle_s` bounds how long the
+    Key and address are those given here, never ones from the environment. `idle_s` bounds how long the
     API may send nothing, not even a ping; `connect_s` how long a connection may take. `sleep` waits between tries.
     """
 
