@@ -32,6 +32,7 @@ def no_credentials() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("ANTHROPIC_", "CLAUDE_"))]:
             patch.delenv(name)
+        patch.setenv("NO_PROXY", "127.0.0.1")
         yield
 
 

@@ -66,7 +66,7 @@ class LoopbackAPI:
         self.key = "sk-ant-loopback-0000"
         """A key for clients. It opens nothing."""
         self.keys = keys
-        self.script: Script = _scripted(script)
+        self._script = _scripted(script)
         self.requests = RequestLog()
         self.base_url = ""
         """Where it listens, from `start` on; after `close` a connection there is refused."""
@@ -123,6 +123,15 @@ class LoopbackAPI:
 
     # --- what it answers ---
 
+    @property
+    def script(self) -> Script:
+        """What answers when nothing is queued. Set it to a function, an Answer, a text, or None for the default."""
+        return self._script
+
+    @script.setter
+    def script(self, script: Script | Answer | str | None) -> None:
+        self._script = _scripted(script)
+
     def answer(self, text: str | Answer = "", **options: Any) -> None:
         """Queue one answer: a text with the options of `Answer`, or an Answer."""
         answer = text if isinstance(text, Answer) else Answer(text, **options)
@@ -143,6 +152,7 @@ class LoopbackAPI:
             "ANTHROPIC_API_KEY": self.key,
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "DISABLE_AUTOUPDATER": "1",
+            "NO_PROXY": "127.0.0.1",
         }
 
     def wait_for_requests(self, count: int, timeout_s: float = 10.0) -> list[RecordedRequest]:
@@ -199,7 +209,7 @@ class LoopbackAPI:
         with self._lock:
             if self._answers:
                 return self._answers[0] if keep else self._answers.popleft()
-        answer = self.script(request)
+        answer = self._script(request)
         return answer if isinstance(answer, Answer) else Answer(answer)
 
 

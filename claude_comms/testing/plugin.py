@@ -54,10 +54,11 @@ def claude_comms_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def loopback_settings(loopback_api: LoopbackAPI, claude_comms_home: Path) -> Settings:
+def loopback_settings(loopback_api: LoopbackAPI, claude_comms_home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings by which everything asks `loopback_api`, through backend `api`, and keeps its state in a fresh home."""
     from claude_comms.settings import Settings
 
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return Settings.load(
         {
             "home": claude_comms_home,

@@ -184,6 +184,11 @@ async def test_more_system_blocks_than_breakpoints_are_still_a_valid_request(api
     assert ["cache_control" in block for block in api.requests[0].body["system"]] == [False] * 3 + [True] * 3
 
 
+async def test_a_prompt_without_system_blocks_sends_none(api: LoopbackAPI, asker: Asker) -> None:
+    await asker.ask(replace(prompt(), system=()))
+    assert "system" not in api.requests[0].body
+
+
 async def test_a_growing_thread_reads_its_unchanged_prefix_from_the_cache(api: LoopbackAPI, asker: Asker) -> None:
     first = await asker.ask()
     second = await asker.ask(prompt(("q1", "a1")))
@@ -504,8 +509,14 @@ async def test_a_receiver_that_waits_is_under_the_deadline_too(asker: Asker) -> 
     async def never(_: TurnEvent) -> None:
         await anyio.sleep_forever()
 
-    asker.emit = never  # type: ignore[method-assign]
-    assert isinstance(await asker.failure(within_s=0.2), DeadlineExceededError)
+    assert isinstance(await failure_with(asker, never, within_s=0.2), DeadlineExceededError)
+
+
+async def test_a_deadline_that_has_passed_asks_nothing(api: LoopbackAPI, asker: Asker) -> None:
+    error = await asker.failure(within_s=-5.0)
+    assert isinstance(error, DeadlineExceededError)
+    assert error.deadline_s == 0.0
+    assert len(api.requests) == 0
 
 
 async def test_a_whole_answer_counts_even_if_the_connection_does_not_end(api: LoopbackAPI, asker: Asker) -> None:
@@ -587,8 +598,10 @@ async def test_an_error_of_the_receiver_passes_unchanged_and_leaves_no_connectio
     await anyio.to_thread.run_sync(api.wait_for_connections, 0)
 
 
-async def failure_with(asker: Asker, emit: Callable[[TurnEvent], Awaitable[None]]) -> ClaudeCommsError:
-    request = TurnRequest(prompt(), "c_1", "m", 100, deadline=anyio.current_time() + 60)
+async def failure_with(
+    asker: Asker, emit: Callable[[TurnEvent], Awaitable[None]], *, within_s: float = 60.0
+) -> ClaudeCommsError:
+    request = TurnRequest(prompt(), "c_1", "m", 100, deadline=anyio.current_time() + within_s)
     with pytest.raises(ClaudeCommsError) as caught:
         await asker.session.ask(request, emit)
     return caught.value
