@@ -27,7 +27,7 @@ class RecordedRequest:
     body: Any
     """The JSON value, or None where there was none."""
     key_matches: bool
-    """Whether ``x-api-key`` was the server's `key`, or one of its `keys`."""
+    """Whether the key, in ``x-api-key`` or as a bearer token, was the server's `key`, or one of its `keys`."""
     time: float = field(default_factory=time.monotonic)
     """When it had arrived, in seconds on the monotonic clock."""
 
