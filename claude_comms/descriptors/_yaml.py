@@ -7,7 +7,7 @@ Plain words mean what YAML 1.2's core schema says: ``true`` and ``false`` are bo
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["to_yaml", "yaml_events"]
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_parse: Callable[..., Iterator[Any]] = yaml.parse  # pyright: ignore[reportUnknownMemberType]
+_parse = cast("Callable[..., Iterator[Any]]", yaml.parse)  # pyright: ignore[reportUnknownMemberType]
 _TEXT_TAGS = frozenset({"!", "tag:yaml.org,2002:str"})
 
 _WORDS = {

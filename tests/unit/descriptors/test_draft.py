@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from claude_comms.descriptors import Capability, draft_descriptor, dump_descriptor, loads_descriptor
 from claude_comms.errors import ConfigError, DescriptorError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CODE = '''
 """Turns letters."""
@@ -19,7 +21,9 @@ from typing import Any, Literal, Optional
 pathlib.Path(__file__).with_name("RAN").write_text("imported")
 __all__ = ["turn", "Wheel"]
 
-def turn(text: str, times: int = 1, *, mode: Literal["left", "right"] = "left", where: "Optional[pathlib.Path]" = None) -> list[str]:
+def turn(
+    text: str, times: int = 1, *, mode: Literal["left", "right"] = "left", where: "Optional[pathlib.Path]" = None
+) -> list[str]:
     """Turn the text.
 
     Really.
@@ -47,7 +51,14 @@ not this
 
 - nor this
 """
-PYPROJECT = '[project]\nname = "turner"\nversion = "1.2"\ndescription = "Turns letters around."\n[project.scripts]\nturn-it = "turner:main"\n'
+PYPROJECT = """\
+[project]
+name = "turner"
+version = "1.2"
+description = "Turns letters around."
+[project.scripts]
+turn-it = "turner:main"
+"""
 
 
 @pytest.fixture
@@ -79,7 +90,7 @@ def test_the_project_speaks_for_itself(project: Path) -> None:
     card = draft_descriptor("turner", project)
     assert (card.version, card.summary) == ("1.2", "Turns letters around.")
     assert card.description == "Turner turns letters around. It is fast."
-    assert card.metadata["drafted_from"] == ["pyproject.toml", "README.md", "1 Python files"]
+    assert card.metadata["drafted_from"] == ["pyproject.toml", "README.md", "2 Python files"]
     assert loads_descriptor(dump_descriptor(card)) == card
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from claude_comms.descriptors import Registry, dump_descriptor, load_descriptor, loads_descriptor
 from claude_comms.errors import DescriptorError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SOURCE = '''
 from typing import Literal
@@ -64,7 +67,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (site / "clocks_for_test.py").write_text(SOURCE)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: clocks-for-test\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
-    monkeypatch.syspath_prepend(site)
+    monkeypatch.setattr(sys, "path", [str(site), *sys.path])
     monkeypatch.delitem(sys.modules, "clocks_for_test", raising=False)
     importlib.invalidate_caches()
 

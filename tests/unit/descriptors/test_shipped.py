@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,6 +10,9 @@ from claude_comms.descriptors import ModuleDescriptor, Registry, descriptor_json
 from claude_comms.descriptors._catalogue import shipped_directory
 from claude_comms.descriptors._file import to_values
 from claude_comms.schemas import value_problems
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SHIPPED = ["arangodb", "claude_mcp", "marker"]
 
