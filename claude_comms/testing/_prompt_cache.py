@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-__all__ = ["PromptCache", "PromptTokens", "cache_breakpoints", "count_text", "objects", "request_blocks"]
+__all__ = ["PromptCache", "PromptTokens", "as_object", "cache_breakpoints", "count_text", "objects", "request_blocks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,11 @@ def _content(value: object) -> Iterator[Mapping[str, Any]]:
         yield {"type": "text", "text": value}
     else:
         yield from objects(value)
+
+
+def as_object(value: object) -> Mapping[str, Any]:
+    """The JSON object, or an empty one where it is something else."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
 def objects(value: object) -> Iterator[Mapping[str, Any]]:

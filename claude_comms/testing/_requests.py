@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
-from claude_comms.testing._prompt_cache import objects, request_blocks
+from claude_comms.testing._prompt_cache import as_object, objects, request_blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["RecordedRequest", "RequestLog"]
 
@@ -25,7 +27,7 @@ class RecordedRequest:
     body: Any
     """The JSON value, or None where there was none."""
     key_matches: bool
-    """Whether ``x-api-key`` was the server's `key`, or one of its `keys`."""
+    """Whether the key, in ``x-api-key`` or as a bearer token, was the server's `key`, or one of its `keys`."""
     time: float = field(default_factory=time.monotonic)
     """When it had arrived, in seconds on the monotonic clock."""
 
@@ -56,7 +58,7 @@ class RecordedRequest:
 
     @property
     def _body(self) -> Mapping[str, Any]:
-        return cast("Mapping[str, Any]", self.body) if isinstance(self.body, Mapping) else {}
+        return as_object(self.body)
 
 
 class RequestLog:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from claude_comms.testing._prompt_cache import cache_breakpoints, request_blocks
+from claude_comms.testing._prompt_cache import as_object, cache_breakpoints, request_blocks
 
 __all__ = ["refusal_of"]
 
@@ -46,8 +46,10 @@ def _bad_fields(request: Mapping[str, Any], *, counting: bool) -> str | None:
 def _bad_messages(messages: list[object]) -> str | None:
     before = "assistant"
     for number, item in enumerate(messages):
-        message = cast("Mapping[str, Any]", item) if isinstance(item, Mapping) else {}
+        message = as_object(item)
         role = message.get("role")
+        if role == "system" and number > 0:
+            continue  # Claude Code 2.1.329 sends reminders this way, and does not count them as a turn
         if role not in ("user", "assistant"):
             return f"messages.{number}.role: Input should be 'user' or 'assistant'"
         if number == 0 and role != "user":

@@ -191,7 +191,12 @@ def _message(exchange: Exchange) -> dict[str, Any]:
 def _events(exchange: Exchange) -> Iterator[Piece]:
     answer = exchange.answer
     usage = exchange.usage()
-    opening = {**_message(exchange), "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}}
+    opening: dict[str, Any] = {
+        **_message(exchange),
+        "content": [],
+        "stop_reason": None,
+        "usage": {**usage, "output_tokens": 1},
+    }
     yield Piece(event("message_start", message=opening))
     count = 0
     for index, block in enumerate(answer.content):
