@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -26,6 +25,7 @@ from claude_comms.types import CLAUDE_CODE, BackendFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from types import ModuleType
 
     from claude_comms.background.backends.claude_code._session import ClaudeCodeSession, Limits
@@ -105,7 +105,8 @@ class ClaudeCodeBackend:
             return BackendHealth(
                 usable=False,
                 reason="Claude Code is installed but not logged in",
-                hint=f"Set ANTHROPIC_API_KEY, or log in: CLAUDE_CONFIG_DIR={self.workspace.config} {binary.path} /login",
+                hint="Set ANTHROPIC_API_KEY, or log in:"
+                f" CLAUDE_CONFIG_DIR={self.workspace.config} {binary.path} /login",
                 facts=facts,
             )
         facts["credentials"] = credentials
@@ -187,7 +188,7 @@ class ClaudeCodeBackend:
 
 
 def _session_module() -> ModuleType:
-    return cast("ModuleType", import_module("claude_comms.background.backends.claude_code._session"))
+    return import_module("claude_comms.background.backends.claude_code._session")
 
 
 def _dotted(version: tuple[int, int, int]) -> str:

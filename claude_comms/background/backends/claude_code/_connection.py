@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "Launch"]
 
-_CONTROL_S = 2.0
+_CONTROL_S = 0.5
 _CLEAR_S = 10.0
 
 # Without a handler the SDK's reports of what we raise ourselves would reach the user's terminal.
@@ -176,6 +176,12 @@ class Connection:
             self._lease.release()
             await anyio.to_thread.run_sync(self.launch.scratch.remove)
 
+    def abandon(self) -> None:
+        """Let go of everything without waiting."""
+        self._process.kill()
+        self._lease.release()
+        self.launch.scratch.remove()
+
     # --- asking ---
 
     async def send(self, text: str, *, model: str) -> None:
@@ -207,7 +213,7 @@ class Connection:
             self._wait.cancel()
 
     async def interrupt(self) -> None:
-        """Ask the process to stop its turn; the turn's result follows. Waits at most 2 s for the receipt."""
+        """Ask the process to stop its turn; the turn's result follows. Waits at most 0.5 s for the receipt."""
         with anyio.move_on_after(_CONTROL_S):
             await self._guarded(self._client.interrupt())
 

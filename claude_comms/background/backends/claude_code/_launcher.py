@@ -30,11 +30,10 @@ _TERMINATED = 128 + signal.SIGTERM
 def main(arguments: list[str]) -> None:
     """Run the program until it, the lifeline or SIGTERM says stop. Does not return."""
     lifeline = int(arguments[0])
-    os.set_inheritable(lifeline, False)
-    prctl = _prctl()
-    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    os.set_inheritable(lifeline, False)  # noqa: FBT003
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     # The lifeline is also held by children that our process forked and did not let exec.
-    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     wake, signalled = os.pipe()
     for end in (wake, signalled):
         os.set_blocking(end, False)
@@ -44,7 +43,7 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(ignored, signal.SIG_IGN)
-    program = _start(arguments[1:], prctl)
+    program = _start(arguments[1:])
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
@@ -53,22 +52,21 @@ def main(arguments: list[str]) -> None:
     _end_as(status)
 
 
-def _prctl():  # noqa: ANN202 - ctypes' types are not worth importing `typing` for
+def _prctl(option: int, value: int) -> None:
     if not sys.platform.startswith("linux"):
-        return lambda *_: None
+        return
     import ctypes
 
-    function = ctypes.CDLL(None).prctl
-    return lambda option, value: function(option, value, 0, 0, 0)
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
-def _start(argv: list[str], prctl) -> int:  # noqa: ANN001
+def _start(argv: list[str]) -> int:
     parent = os.getpid()
     program = os.fork()
     if program:
         return program
     try:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(_TERMINATED)
         signal.set_wakeup_fd(-1)
@@ -131,17 +129,18 @@ def _sweep(program: int) -> None:
 def _descendants() -> list[int]:
     parents: dict[int, int] = {}
     try:
-        names = os.listdir("/proc")
+        names = os.listdir("/proc")  # noqa: PTH208 - pathlib costs more than all the rest of this
     except OSError:
         return []
     for name in names:
         if name.isdigit():
             try:
-                with open(f"/proc/{name}/stat", "rb") as file:
+                with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123
                     parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
             except (OSError, ValueError, IndexError):
                 continue
-    found, wanted = [], {os.getpid()}
+    found: list[int] = []
+    wanted = {os.getpid()}
     while wanted:
         wanted = {pid for pid, parent in parents.items() if parent in wanted}
         found.extend(wanted)

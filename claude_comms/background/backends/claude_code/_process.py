@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -27,8 +28,8 @@ _LAUNCHER = Path(__file__).with_name("_launcher.py")
 _LONGEST_LINE_BYTES = 32 * 1024 * 1024
 _STDERR_KEPT_BYTES = 8 * 1024
 _DRAIN_S = 0.3
-_EXIT_GRACE_S = 2.0
-_KILL_WAIT_S = 3.0
+_EXIT_GRACE_S = 0.5
+_KILL_WAIT_S = 0.5
 
 
 class ClaudeProcess:
@@ -175,37 +176,44 @@ class ClaudeProcess:
     # --- end ---
 
     async def stop(self, *, grace_s: float = _EXIT_GRACE_S) -> None:
-        """End it and everything it started, in bounded time: end of input, SIGTERM to the launcher, SIGKILL."""
+        """End it and everything it started, within 1.5 s: end of input, SIGTERM to the launcher, SIGKILL."""
         self._stopping = True
-        popen = self._popen
-        if popen is None:
-            self._close_lifeline()
-            return
-        with anyio.CancelScope(shield=True):
-            if self._stdin is not None:
-                self._stdin.close()
-            if grace_s and not self._dead.is_set():
-                await self._wait_dead(grace_s)
-            self._close_lifeline()
-            if not self._dead.is_set():
-                popen.send_signal(signal.SIGTERM)
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._stop(grace_s)
+        finally:
+            self.kill()
+
+    async def _stop(self, grace_s: float) -> None:
+        if self._stdin is not None:
+            self._stdin.close()
+        await self._wait_dead(grace_s)
+        self._close_lifeline()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self._popen is not None and not self._dead.is_set():
+                self._popen.send_signal(number)
                 await self._wait_dead(_KILL_WAIT_S)
-            if not self._dead.is_set():
-                popen.kill()
-                await self._wait_dead(_KILL_WAIT_S)
-            self._release()
 
     def kill(self) -> None:
-        """End it at once, without waiting: for interpreters and loops that are going down."""
+        """Let go of it without waiting: the launcher kills everything once the lifeline is closed."""
         self._stopping = True
         self._close_lifeline()
-        self._release()
+        for pipe in self._pipes:
+            pipe.close()
+        self._pipes.clear()
+        self._end_reading()
+        if self._popen is not None and self._popen.poll() is None:
+            reap = threading.Thread(target=self._popen.wait, name="claude-comms reaper", daemon=True)
+            reap.start()
+        self._unwatch()
 
     async def _wait_dead(self, seconds: float) -> None:
+        if self._popen is None:
+            return
         with anyio.move_on_after(seconds):
             if self._pidfd >= 0:
                 await self._dead.wait()
-            while not self._dead.is_set() and self._popen is not None:
+            while not self._dead.is_set():
                 if self._popen.poll() is not None:
                     self._dead.set()
                 await anyio.sleep(0.02)
@@ -232,14 +240,6 @@ class ClaudeProcess:
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
-
-    def _release(self) -> None:
-        self._unwatch()
-        self._close_lifeline()
-        for pipe in self._pipes:
-            pipe.close()
-        self._pipes.clear()
-        self._end_reading()
 
     # --- called by the pipes ---
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
 from claude_comms.background.backends.claude_code._connection import Connection, Launch, new_session_id
 from claude_comms.background.backends.claude_code._revision import git_revision
 from claude_comms.background.backends.claude_code._transcript import find_transcript, lead_to, write_transcript
-from claude_comms.background.backends.claude_code._turn import TurnReader, failure_of
-from claude_comms.errors import BackendError, BackendProtocolError, DeadlineExceededError, TurnFailedError
+from claude_comms.background.backends.claude_code._turn import Silent, TurnReader, failure_of
+from claude_comms.errors import (
+    BackendError,
+    BackendProtocolError,
+    BackendUnavailableError,
+    DeadlineExceededError,
+    TurnFailedError,
+)
 from claude_comms.types import CLAUDE_CODE, Source, TurnResult
 
 if TYPE_CHECKING:
@@ -26,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClaudeCodeSession", "Limits", "Starter"]
 
-_STOP_S = 5.0
+_STOP_S = 0.8
 _STOP_AGAIN_S = 0.25
 _TICK_S = 5.0
 
@@ -123,24 +129,30 @@ class ClaudeCodeSession:
         try:
             await connection.send(request.prompt.message, model=request.model)
             result = await self._read(connection, reader, request)
+        except GeneratorExit:
+            self._connection = None
+            connection.abandon()
+            raise
         except BaseException as error:
             await self._after_failure(connection, reader, error)
             raise
         return self._answer(connection, reader, result, rebuilt)
 
     async def _connected(self, request: TurnRequest, rebuild: str) -> tuple[Connection, str]:
+        """The process for a question, and why its session had to be built anew; empty where it had not."""
         connection = self._connection
-        if connection is not None and not (connection.alive and connection.launch.system == request.prompt.system_text):
-            await self._drop()
-            connection = None
-        if not rebuild and connection is not None:
-            if request.session_handle == connection.handle:
-                return connection, ""
-            if request.session_handle is None and not request.prompt.history:
-                if not connection.used or await connection.clear(self._starter.workspace.lease):
-                    return connection, ""
+        if connection is not None and not rebuild and await self._goes_on(connection, request):
+            return connection, ""
         await self._drop()
         return await self._start(request, rebuild)
+
+    async def _goes_on(self, connection: Connection, request: TurnRequest) -> bool:
+        """Whether the warm process holds the question's conversation, or has been cleared for a new one."""
+        if not connection.alive or connection.launch.system != request.prompt.system_text:
+            return False
+        if request.session_handle is not None or request.prompt.history:
+            return request.session_handle == connection.handle
+        return not connection.used or await connection.clear(self._starter.workspace.lease)
 
     async def _start(self, request: TurnRequest, rebuild: str) -> tuple[Connection, str]:
         workspace = self._starter.workspace
@@ -234,10 +246,10 @@ class ClaudeCodeSession:
         error.usage = connection.meter.streamed if result is None else _spent(connection, result, complete=False)
         raise error
 
-    async def _stop(self, connection: Connection, reader: TurnReader) -> ResultMessage | None:
+    async def _stop(self, connection: Connection, reader: TurnReader | Silent) -> ResultMessage | None:
         """Interrupt until the turn's result comes; None where it does not come in time: the process is gone then."""
-        with anyio.move_on_after(_STOP_S):
-            while True:
+        with anyio.move_on_after(_STOP_S), suppress(BackendError):
+            while connection.alive:
                 # One that comes before the turn has begun is acknowledged and lost: say it again.
                 await connection.interrupt()
                 until = anyio.current_time() + _STOP_AGAIN_S
@@ -252,24 +264,17 @@ class ClaudeCodeSession:
     async def _after_failure(self, connection: Connection, reader: TurnReader, error: BaseException) -> None:
         """Bring the turn to its end, so that the next one begins cleanly; and put what is known on the error."""
         usage = connection.meter.streamed
+        ended = isinstance(error, TurnFailedError) and error.reason == "interrupted"
         with anyio.CancelScope(shield=True):
-            interrupted = isinstance(error, TurnFailedError) and error.reason == "interrupted"
-            if isinstance(error, BackendProtocolError) or not connection.alive:
+            if not isinstance(error, TurnFailedError | DeadlineExceededError | BackendUnavailableError):
                 await self._drop()
-            elif not interrupted:
-                with suppress(BackendError):
-                    result = await self._stop(connection, _Silent.of(reader))
-                    if result is not None:
-                        usage = _spent(connection, result, complete=False)
-        if isinstance(error, BackendError):
-            error.usage = error.usage or usage
-            error.partial = reader.text
-        elif isinstance(error, DeadlineExceededError):
-            error.usage, error.partial = usage, reader.text
+            elif not ended:
+                result = await self._stop(connection, Silent())
+                usage = usage if result is None else _spent(connection, result, complete=False)
+        if isinstance(error, BackendError | DeadlineExceededError):
+            error.usage, error.partial = error.usage or usage, reader.text
 
-    def _answer(
-        self, connection: Connection, reader: TurnReader, result: ResultMessage, rebuilt: str
-    ) -> TurnResult:
+    def _answer(self, connection: Connection, reader: TurnReader, result: ResultMessage, rebuilt: str) -> TurnResult:
         failure = failure_of(result, reader)
         usage = _spent(connection, result, complete=failure is None)
         if failure is not None:
@@ -301,22 +306,6 @@ class ClaudeCodeSession:
 
 def _spent(connection: Connection, result: ResultMessage, *, complete: bool) -> Usage:
     return connection.meter.take(result.model_usage, result.total_cost_usd, complete=complete)
-
-
-class _Silent:
-    """Reads on without telling anybody: whoever listened has gone, or has been told how it ended."""
-
-    def __init__(self, reader: TurnReader) -> None:
-        self._reader = reader
-
-    @classmethod
-    def of(cls, reader: TurnReader) -> Any:
-        return cls(reader)
-
-    async def take(self, message: object) -> ResultMessage | None:
-        from claude_agent_sdk import ResultMessage
-
-        return message if isinstance(message, ResultMessage) else None
 
 
 def _poisoned(error: TurnFailedError, request: TurnRequest) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -25,12 +24,13 @@ from claude_comms.types import CLAUDE_CODE, Delta, Refused, Retried, Source, Too
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from claude_comms.background.backends.claude_code._confinement import Confinement
     from claude_comms.background.backends.claude_code._usage import UsageMeter
     from claude_comms.types import Emit
 
-__all__ = ["TurnReader"]
+__all__ = ["Silent", "TurnReader", "failure_of"]
 
 _SYNTHETIC = "<synthetic>"
 _ARGUMENTS_SHOWN = 200
@@ -192,11 +192,9 @@ class TurnReader:
         call = self._calls.get(str(data.get("tool_use_id")))
         if call is None or call.allowed:
             reason = data.get("decision_reason") or data.get("message") or "refused by Claude Code"
-            target = call.arguments if call is not None else {}
+            target = "" if call is None else json.dumps(dict(call.arguments))
             tool = shorten(str(data.get("tool_name", "")), 64)
-            await self._refuse(
-                Refused(tool, shorten(json.dumps(target), _ARGUMENTS_SHOWN), shorten(str(reason), _ARGUMENTS_SHOWN))
-            )
+            await self._refuse(Refused(tool, shorten(target, _ARGUMENTS_SHOWN), shorten(str(reason), _ARGUMENTS_SHOWN)))
 
     def _take_results(self, message: UserMessage) -> None:
         if isinstance(message.content, str):
@@ -235,6 +233,14 @@ class TurnReader:
         await self._emit(retried)
         if self._deadline is not None and anyio.current_time() + wait_s >= self._deadline:
             raise _failed(_reason_of(status), f"{said}, and the next try would come after the deadline", self)
+
+
+class Silent:
+    """Reads a turn to its end without telling anybody: whoever listened has been told how it ended."""
+
+    async def take(self, message: object) -> ResultMessage | None:
+        """The result, once it comes."""
+        return message if isinstance(message, ResultMessage) else None
 
 
 def refused_key(status: int | None) -> BackendUnavailableError:

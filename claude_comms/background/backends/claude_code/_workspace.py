@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -15,6 +14,7 @@ from claude_comms.files import private_dir
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 __all__ = ["PASSED_ON", "Lease", "Scratch", "Workspace"]
 
