@@ -267,7 +267,7 @@ async def shared(api_for_faults: LoopbackAPI, tmp_path_factory: pytest.TempPathF
     from claude_comms.types import InstanceSpec, Pair
 
     home = tmp_path_factory.mktemp("home")
-    backend = ClaudeCodeBackend(home, variables=api_for_faults.environment())
+    backend = ClaudeCodeBackend(home, variables=api_for_faults.environment(), limits=Limits(stall_s=1.0))
     yield Talk(await backend.open(InstanceSpec(Pair("marker", "arangodb"), "claude-code")))
     await backend.close()
 

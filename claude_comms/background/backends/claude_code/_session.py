@@ -13,6 +13,7 @@ from claude_comms.background.backends.claude_code._revision import git_revision
 from claude_comms.background.backends.claude_code._transcript import find_transcript, lead_to, write_transcript
 from claude_comms.background.backends.claude_code._turn import Silent, TurnReader, failure_of
 from claude_comms.errors import (
+    BackendCrashedError,
     BackendError,
     BackendProtocolError,
     BackendUnavailableError,
@@ -86,7 +87,8 @@ class ClaudeCodeSession:
         self._connection: Connection | None = None
         self._running = False
         self._interrupted = False
-        self._closed = False
+        self._heard = False
+        """Whether anything came since the question was sent."""
 
     # --- the protocol ---
 
@@ -94,18 +96,26 @@ class ClaudeCodeSession:
         """Answer on the warm process where it holds the conversation, else on a new one. See `Session.ask`."""
         self._running, self._interrupted = True, False
         try:
-            try:
-                return await self._ask(request, emit, rebuild="")
-            except TurnFailedError as error:
-                if not _poisoned(error, request):
-                    raise
-                spent = error.usage
-            # What the session holds is refused by the API, and would be each time: begin again from the store.
-            await self._drop()
-            result = await self._ask(request, emit, rebuild="the API refused what the session held")
-            return result if spent is None else replace(result, usage=result.usage + spent)
+            return await self._ask_again_if_it_helps(request, emit)
         finally:
             self._running = False
+
+    async def _ask_again_if_it_helps(self, request: TurnRequest, emit: Emit) -> TurnResult:
+        warm, spent, rebuild = self._connection is not None, None, ""
+        try:
+            return await self._ask(request, emit, rebuild="")
+        except BackendCrashedError:
+            # The warm process had died since the last turn, and nobody had noticed yet.
+            if not warm or self._heard:
+                raise
+        except TurnFailedError as error:
+            # What the session holds is refused by the API, and would be each time: begin again from the store.
+            if not _poisoned(error, request):
+                raise
+            spent, rebuild = error.usage, "the API refused what the session held"
+            await self._drop()
+        result = await self._ask(request, emit, rebuild=rebuild)
+        return result if spent is None else replace(result, usage=result.usage + spent)
 
     async def interrupt(self) -> None:
         """Stop the running turn. See `Session.interrupt`."""
@@ -116,7 +126,6 @@ class ClaudeCodeSession:
 
     async def close(self) -> None:
         """Stop the process and all it started. See `Session.close`."""
-        self._closed = True
         await self._drop()
 
     # --- where a question goes ---
@@ -126,6 +135,7 @@ class ClaudeCodeSession:
         reader = TurnReader(
             emit, self._confinement, connection.launch.directory, connection.meter, deadline=request.deadline
         )
+        self._heard = False
         try:
             await connection.send(request.prompt.message, model=request.model)
             result = await self._read(connection, reader, request)
@@ -226,6 +236,7 @@ class ClaudeCodeSession:
                     retryable=True,
                 )
             message = await connection.next_message(self._patience(connection, request))
+            self._heard = self._heard or message is not None
             result = None if message is None else await reader.take(message)
             if result is not None:
                 return result

@@ -18,6 +18,7 @@ from claude_agent_sdk import (
     UserMessage,
 )
 
+from claude_comms.background.backends.claude_code._usage import UsageMeter, as_mapping
 from claude_comms.errors import BackendError, BackendUnavailableError, TurnFailedError
 from claude_comms.text import one_line, shorten
 from claude_comms.types import CLAUDE_CODE, Delta, Refused, Retried, Source, ToolUsed
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from claude_comms.background.backends.claude_code._confinement import Confinement
-    from claude_comms.background.backends.claude_code._usage import UsageMeter
     from claude_comms.types import Emit
 
 __all__ = ["Silent", "TurnReader", "failure_of"]
@@ -70,6 +70,7 @@ class TurnReader:
         self._streamed: set[str] = set()
         self._message = ""
         self._open = False
+        self._calls_tool = False
         self._new_paragraph = False
         self._calls: dict[str, _Call] = {}
         self._files: dict[str, None] = {}
@@ -116,19 +117,24 @@ class TurnReader:
                 pass
         return None
 
-    async def _take_event(self, event: Mapping[str, Any]) -> None:
+    async def _take_event(self, event: object) -> None:
+        # The API's own events come through as they are, whatever they are.
+        event = as_mapping(event)
         self._meter.saw_event(event)
+        delta = as_mapping(event.get("delta"))
         match event.get("type"):
             case "message_start":
                 self._check_not_cut()
-                self._message, self._open = str(event["message"].get("id", "")), True
-                self._new_paragraph = bool(self._pieces)
-            case "message_delta" if event["delta"].get("stop_reason") is not None:
-                self._open = False
-                self._check_not_stopped_short(str(event["delta"]["stop_reason"]))
-            case "content_block_delta" if event["delta"].get("type") == "text_delta":
+                self._message, self._open = str(as_mapping(event.get("message")).get("id", "")), True
+                self._new_paragraph, self._calls_tool = bool(self._pieces), False
+            case "content_block_start":
+                self._calls_tool |= as_mapping(event.get("content_block")).get("type") == "tool_use"
+            case "content_block_delta" if delta.get("type") == "text_delta":
                 self._streamed.add(self._message)
-                await self._say(str(event["delta"].get("text", "")))
+                await self._say(str(delta.get("text", "")))
+            case "message_delta" if delta.get("stop_reason") is not None:
+                self._open = False
+                self._check_not_stopped_short(str(delta["stop_reason"]))
             case _:
                 pass
 
@@ -154,8 +160,11 @@ class TurnReader:
 
     def _check_not_stopped_short(self, stop_reason: str) -> None:
         """Claude Code goes on by itself where an answer ended early, and calls the patchwork complete."""
-        if stop_reason in _SHORT:
-            raise _failed(_SHORT[stop_reason], f"the answer ended with {stop_reason}", self)
+        reason = _SHORT.get(stop_reason)
+        if stop_reason == "tool_use" and not self._calls_tool:
+            reason = "cut"
+        if reason is not None:
+            raise _failed(reason, f"the answer ended with {stop_reason}", self)
 
     async def _take_answer(self, message: AssistantMessage) -> None:
         texts = [block.text for block in message.content if isinstance(block, TextBlock)]

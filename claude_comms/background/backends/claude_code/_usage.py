@@ -9,7 +9,7 @@ from claude_comms.types import Usage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["UsageMeter"]
+__all__ = ["UsageMeter", "as_mapping"]
 
 
 class UsageMeter:
@@ -37,11 +37,11 @@ class UsageMeter:
     def saw_event(self, event: Mapping[str, Any]) -> None:
         """Note what a ``message_start`` or ``message_delta`` of the API says."""
         if event.get("type") == "message_start":
-            message = _mapping(event.get("message"))
+            message = as_mapping(event.get("message"))
             self._message = str(message.get("id", ""))
-            self._streamed[self._message] = _from_api(_mapping(message.get("usage")), Usage())
+            self._streamed[self._message] = _from_api(as_mapping(message.get("usage")), Usage())
         elif event.get("type") == "message_delta" and self._message in self._streamed:
-            self._streamed[self._message] = _from_api(_mapping(event.get("usage")), self._streamed[self._message])
+            self._streamed[self._message] = _from_api(as_mapping(event.get("usage")), self._streamed[self._message])
 
     @property
     def streamed(self) -> Usage:
@@ -60,7 +60,7 @@ class UsageMeter:
             return self.streamed
         total = Usage(cost_usd=cost_usd or 0.0)
         for figures in model_usage.values():
-            total += _from_result(_mapping(figures))
+            total += _from_result(as_mapping(figures))
         last, self._total = self._total, total
         if last is None:
             return self.streamed
@@ -92,5 +92,6 @@ def _count(figures: Mapping[str, Any], name: str, otherwise: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else otherwise
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
+def as_mapping(value: object) -> Mapping[str, Any]:
+    """A JSON object, or an empty one in place of anything else."""
     return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
