@@ -8,7 +8,6 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -30,12 +29,16 @@ from claude_comms.types import Delta, Retried
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from claude_comms.background.backends.claude_code._session import ClaudeCodeSession
     from claude_comms.testing import LoopbackAPI
     from claude_comms.types import InstanceSpec, TurnEvent
 
 pytestmark = pytest.mark.anyio
+
+ROUNDS = int(os.environ.get("CLAUDE_COMMS_KILL_ROUNDS", "15"))
+"""The report's figures come from 100."""
 
 SLOW = Answer(pieces=("one ", "two ", "three "), pause_s=(0, 0, 3600))
 """Two pieces, then nothing for an hour."""
@@ -199,12 +202,11 @@ async def test_a_killed_process_ends_the_turn_at_once_and_the_next_one_runs_on_a
 async def test_rounds_of_killing_at_random_moments_lose_nothing_double_nothing_and_leave_nothing(
     talk: Talk, session: ClaudeCodeSession, api: LoopbackAPI
 ) -> None:
-    rounds = int(os.environ.get("CLAUDE_COMMS_KILL_ROUNDS", "12"))
     chance = random.Random(20261121)
     before = descendants()
     await talk.ask("question 0")
     asked = ["question 0"]
-    for number in range(1, rounds + 1):
+    for number in range(1, ROUNDS + 1):
         api.answer(Answer(pieces=("a", "b", "c", "d"), pause_s=0.02))
         victim, after_s, question = chance.choice(tree(session)[:2]), chance.uniform(0, 0.15), f"question {number}"
         async with anyio.create_task_group() as tasks:

@@ -77,13 +77,13 @@ class Confinement:
         return Decision(allowed=True, target=target, reason=f"{tool} is granted inside the module's path")
 
     def _paths(self, tool: str, arguments: Mapping[str, Any], directory: Path) -> Iterable[Path]:
-        given = [arguments[name] for name in _PATH_ARGUMENTS if arguments.get(name)]
-        base = directory / str(given[0]) if given else directory
+        given = [str(arguments[name]) for name in _PATH_ARGUMENTS if arguments.get(name)]
+        base = directory / _expanded(given[0]) if given else directory
         yield base
         # The pattern of Glob, and the filter of Grep, are paths too.
         pattern = arguments.get("pattern" if tool == "Glob" else "glob")
         if tool in {"Glob", "Grep"} and isinstance(pattern, str):
-            yield base / pattern
+            yield base / _expanded(pattern)
 
     def _objection(self, path: Path) -> str | None:
         try:
@@ -103,6 +103,11 @@ class Confinement:
         if resolved.exists() and not (resolved.is_file() or resolved.is_dir()):
             return "neither a file nor a directory"
         return None
+
+
+def _expanded(path: str) -> str:
+    """The path with ``~`` as Claude Code reads it; its home is a private directory, never in a module's path."""
+    return f"/{path}" if path.startswith("~") else path
 
 
 def _is_directory(grant: str) -> bool:
