@@ -11,8 +11,6 @@ from claude_comms.background._detached import Detached
 from claude_comms.errors import BackendCrashedError, BackendProtocolError, ClaudeCommsError
 
 if TYPE_CHECKING:
-    from anyio.streams.memory import MemoryObjectReceiveStream
-
     from claude_comms.background._turn import Turn
     from claude_comms.background.backends.protocol import Backend, Session
     from claude_comms.types import InstanceSpec, TurnResult
@@ -27,7 +25,7 @@ class SessionOwner:
     cancelled turn nobody knows what the session would say next: it is `broken`, and this task closes it and ends.
     """
 
-    __slots__ = ("_backend", "_closing", "_send", "_spec", "_task", "_turn", "broken", "opened", "session")
+    __slots__ = ("_backend", "_closing", "_send", "_spec", "_task", "_turn", "_turns", "broken", "opened", "session")
 
     def __init__(self, backend: Backend, spec: InstanceSpec) -> None:
         self._backend = backend
@@ -38,8 +36,8 @@ class SessionOwner:
         self.opened = False
         """Whether the backend has ever given us the session."""
         self.broken = False
-        self._send, receive = anyio.create_memory_object_stream["Turn"](1)
-        self._task = Detached(self._own(receive), then=self._ended)
+        self._send, self._turns = anyio.create_memory_object_stream["Turn"](1)
+        self._task = Detached(self._own(), then=self._ended)
 
     def hand(self, turn: Turn) -> None:
         """Give it the next turn; the one before must have ended."""
@@ -72,13 +70,12 @@ class SessionOwner:
         """Wait for its end, at most so long, and say whether it came."""
         return await self._task.wait(timeout_s)
 
-    async def _own(self, turns: MemoryObjectReceiveStream[Turn]) -> None:
+    async def _own(self) -> None:
         try:
-            with turns:
-                async for turn in turns:
-                    await self._take(turn)
-                    if self.broken:
-                        break
+            async for turn in self._turns:
+                await self._take(turn)
+                if self.broken:
+                    break
         except asyncio.CancelledError:  # the event loop is being shut down
             await self._close()
             raise
@@ -120,6 +117,7 @@ class SessionOwner:
 
     def _ended(self) -> None:
         self._send.close()
+        self._turns.close()
         self.broken = True
         if self._closing is not None:
             self._closing.discard(self)
