@@ -37,8 +37,10 @@ def client(api: LoopbackAPI) -> Iterator[anthropic.Anthropic]:
 
 def ask(client: anthropic.Anthropic, text: str = "Why?", **options: Any) -> anthropic.types.Message:
     request: dict[str, Any] = {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": text}]}
-    create: Callable[..., anthropic.types.Message] = client.messages.create
-    return create(**{**request, **options})
+    create: Callable[..., object] = client.messages.create
+    message = create(**{**request, **options})
+    assert isinstance(message, anthropic.types.Message)
+    return message
 
 
 def stream(client: anthropic.Anthropic, text: str = "Why?") -> tuple[list[str], anthropic.types.Message]:
