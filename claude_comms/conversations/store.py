@@ -79,11 +79,11 @@ class ConversationStore:
         """The whole `thread_id` that `id_or_prefix` begins."""
         return await self._database.read(lambda connection: _resolve(connection, id_or_prefix))
 
-    async def get(self, id_or_prefix: str) -> Conversation:
-        """The conversation with all its messages."""
+    async def get(self, id_or_prefix: str, *, messages: bool = True) -> Conversation:
+        """The conversation with all its messages, or without them."""
 
         def read(connection: Connection) -> Conversation:
-            return _load(connection, _resolve(connection, id_or_prefix), with_messages=True)
+            return _load(connection, _resolve(connection, id_or_prefix), with_messages=messages)
 
         return await self._database.read(read)
 
