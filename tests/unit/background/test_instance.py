@@ -21,7 +21,6 @@ from claude_comms.testing.scripted import (
     Answer,
     Crash,
     Garbage,
-    IgnoreCancellation,
     ScriptedBackend,
     Stall,
 )

@@ -257,9 +257,8 @@ async def test_a_conversation_that_is_to_begin_is_held_once_its_first_turn_names
 
 async def test_a_lease_is_for_one_conversation_and_for_once() -> None:
     async with make() as pool:
-        with await pool.lease(spec(), "c_1") as lease:
-            with pytest.raises(PoolError, match="c_1"):
-                await lease.ask(request("c_2"), nowhere)
+        with await pool.lease(spec(), "c_1") as lease, pytest.raises(PoolError, match="c_1"):
+            await lease.ask(request("c_2"), nowhere)
         lease.release()
         with pytest.raises(PoolError, match="released"):
             await lease.ask(request("c_1"), nowhere)
