@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
@@ -15,12 +15,10 @@ from claude_comms.errors import ClaudeCommsError, InstanceStateError
 from claude_comms.types import InstanceState, new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from claude_comms.background.backends.protocol import Backend
     from claude_comms.types import Emit, InstanceSpec, TurnRequest, TurnResult
 
-__all__ = ["Instance"]
+__all__ = ["Instance", "Notify"]
 
 _LATE_INTERRUPT_S = 0.3  # these two together keep a late turn within half a second or so of its deadline
 _CANCEL_S = 0.3
@@ -36,7 +34,14 @@ _STATE_EVENTS = {
 }
 
 
-def _ignore(_type: str, _instance: Instance, **_facts: Any) -> None:
+class Notify(Protocol):
+    """Told of an instance's change of state, as an event's type, with further facts by name."""
+
+    def __call__(self, event: str, instance: Instance, /, **facts: Any) -> object:
+        """``instance.started``, ``busy``, ``idle``, ``paused``, ``resumed``, ``failed`` (`reason`), ``stopped``."""
+
+
+def _ignore(_event: str, _instance: Instance, /, **_facts: Any) -> None:
     pass
 
 
@@ -59,7 +64,7 @@ class Instance:
         backend: Backend,
         *,
         name: str | None = None,
-        notify: Callable[..., None] = _ignore,
+        notify: Notify = _ignore,
         closing: set[SessionOwner] | None = None,
     ) -> None:
         """`closing` collects the owners whose sessions are being closed in the background."""

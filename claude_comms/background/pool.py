@@ -16,7 +16,7 @@ import anyio
 from claude_comms.background._detached import Detached, wait_for
 from claude_comms.background._idle import IdleInstances
 from claude_comms.background._lease import Lease, Waiter
-from claude_comms.background.instance import Instance
+from claude_comms.background.instance import Instance, Notify
 from claude_comms.errors import (
     ConfigError,
     InstanceNotFoundError,
@@ -60,7 +60,7 @@ class Pool:
         max_instances: int,
         max_waiting: int,
         queue_wait_s: float,
-        on_event: Callable[..., None] | None = None,
+        on_event: Notify | None = None,
     ) -> None:
         self._find_backend: Callable[[str], Backend | None] = (
             cast("Mapping[str, Backend]", backends).get if isinstance(backends, Mapping) else backends
@@ -330,7 +330,7 @@ class Pool:
         self._instances[instance.instance_id] = instance
         return instance
 
-    def _told(self, event: str, instance: Instance, **facts: Any) -> None:
+    def _told(self, event: str, instance: Instance, /, **facts: Any) -> None:
         """An instance's state has changed."""
         if instance.state is InstanceState.IDLE:
             self._idle.add(instance)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -10,6 +9,7 @@ from claude_comms.background.backends.protocol import BackendHealth
 from claude_comms.background.instance import Instance
 from claude_comms.errors import (
     BackendCrashedError,
+    BackendError,
     BackendProtocolError,
     BackendUnavailableError,
     DeadlineExceededError,
@@ -39,6 +39,9 @@ from claude_comms.types import (
     Usage,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
 pytestmark = pytest.mark.anyio
 
 PAIR = Pair("marker", "arangodb")
@@ -55,11 +58,36 @@ async def nowhere(_event: TurnEvent) -> None:
     pass
 
 
-def ready(backend: Any, **more: Any) -> Instance:
-    instance = Instance(SPEC, backend, **more)
+def ready(backend: Any, told: list[str] | None = None) -> Instance:
+    def note(event: str, _instance: Instance, /, **_facts: Any) -> None:
+        if told is not None:
+            told.append(event)
+
+    instance = Instance(SPEC, backend, notify=note)
     instance.ready()
     instance.reserve()
     return instance
+
+
+async def fails_while(instance: Instance, act: Callable[[], Awaitable[Any]]) -> TurnFailedError:
+    """The error of a turn, when `act` is done as soon as some text has come."""
+    heard = anyio.Event()
+    failed: list[TurnFailedError] = []
+
+    async def emit(_event: TurnEvent) -> None:
+        heard.set()
+
+    async def act_once_heard() -> None:
+        await heard.wait()
+        await act()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(act_once_heard)
+        try:
+            await instance.ask(request(), emit)
+        except TurnFailedError as error:
+            failed.append(error)
+    return failed[0]
 
 
 class Custom:
@@ -116,12 +144,12 @@ async def test_the_session_is_opened_by_the_first_turn_kept_for_the_next_and_clo
 @pytest.mark.parametrize(
     ("fault", "error"), [(Crash("ha"), BackendCrashedError), (Garbage(after="ha"), BackendProtocolError)]
 )
-async def test_after_a_crash_the_next_turn_gets_a_fresh_session(fault: Any, error: type[Exception]) -> None:
+async def test_after_a_crash_the_next_turn_gets_a_fresh_session(fault: Any, error: type[BackendError]) -> None:
     backend = ScriptedBackend([fault, "well"])
     instance = ready(backend)
     with pytest.raises(error) as caught:
         await instance.ask(request(), nowhere)
-    assert (caught.value.partial, caught.value.instance_id) == ("ha", instance.instance_id)  # type: ignore[attr-defined]
+    assert (caught.value.partial, caught.value.instance_id) == ("ha", instance.instance_id)
     assert (await instance.ask(request(), nowhere)).text == "well"
     assert len(backend.sessions) == 2
     await instance.stop()
@@ -164,7 +192,7 @@ async def test_what_the_callers_emit_raises_comes_back_unchanged() -> None:
 async def test_an_instance_that_cannot_open_its_session_has_failed() -> None:
     told: list[str] = []
     backend = ScriptedBackend("x", open_error=BackendUnavailableError("no API key"))
-    instance = ready(backend, notify=lambda event, _instance, **_facts: told.append(event))
+    instance = ready(backend, told)
     with pytest.raises(BackendUnavailableError):
         await instance.ask(request(), nowhere)
     instance.release()
@@ -203,20 +231,8 @@ async def test_open_that_hangs_ends_at_its_deadline() -> None:
 async def test_interrupt_ends_the_turn_with_what_had_come_and_keeps_the_session() -> None:
     backend = ScriptedBackend([Stall("half an"), "well"])
     instance = ready(backend)
-    heard = anyio.Event()
-
-    async def emit(_event: TurnEvent) -> None:
-        heard.set()
-
-    async def interrupt() -> None:
-        await heard.wait()
-        assert await instance.interrupt()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(interrupt)
-        with pytest.raises(TurnFailedError) as caught:
-            await instance.ask(request(), emit)
-    assert (caught.value.reason, caught.value.partial) == ("interrupted", "half an")
+    error = await fails_while(instance, instance.interrupt)
+    assert (error.reason, error.partial) == ("interrupted", "half an")
     assert (await instance.ask(request(), nowhere)).text == "well"
     assert len(backend.sessions) == 1
     await instance.stop()
@@ -229,20 +245,8 @@ async def test_interrupt_without_a_turn_says_that_there_was_none() -> None:
 async def test_a_backend_that_cannot_interrupt_is_cancelled_and_the_asker_is_told_interrupted() -> None:
     backend = ScriptedBackend(Stall("half"), features=BackendFeatures(streaming=True))
     instance = ready(backend)
-    heard = anyio.Event()
-
-    async def emit(_event: TurnEvent) -> None:
-        heard.set()
-
-    async def interrupt() -> None:
-        await heard.wait()
-        await instance.interrupt()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(interrupt)
-        with pytest.raises(TurnFailedError) as caught:
-            await instance.ask(request(), emit)
-    assert (caught.value.reason, caught.value.partial) == ("interrupted", "half")
+    error = await fails_while(instance, instance.interrupt)
+    assert (error.reason, error.partial) == ("interrupted", "half")
     await instance.stop()
     assert backend.sessions[0].closed == 1
 
@@ -271,7 +275,7 @@ async def swallow_everything(_request: TurnRequest, emit: Emit) -> TurnResult:
     while True:
         try:
             await anyio.sleep_forever()
-        except BaseException:
+        except BaseException:  # noqa: BLE001
             continue
 
 
@@ -283,6 +287,7 @@ async def shielded(_request: TurnRequest, emit: Emit) -> TurnResult:
                 await anyio.sleep_forever()
             except anyio.get_cancelled_exc_class():
                 continue
+    raise AssertionError
 
 
 async def task_group(_request: TurnRequest, emit: Emit) -> TurnResult:
@@ -338,20 +343,7 @@ async def test_a_caller_that_is_cancelled_stops_the_turn() -> None:
 async def test_stop_in_the_middle_of_a_turn_interrupts_it() -> None:
     backend = ScriptedBackend(Stall("half"))
     instance = ready(backend)
-    heard = anyio.Event()
-
-    async def emit(_event: TurnEvent) -> None:
-        heard.set()
-
-    async def stop() -> None:
-        await heard.wait()
-        await instance.stop()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(stop)
-        with pytest.raises(TurnFailedError) as caught:
-            await instance.ask(request(), emit)
-    assert caught.value.reason == "interrupted"
+    assert (await fails_while(instance, instance.stop)).reason == "interrupted"
     instance.release()
     assert instance.state is InstanceState.STOPPED
     assert backend.sessions[0].closed == 1
@@ -376,7 +368,7 @@ async def test_a_pause_lets_the_running_turn_finish() -> None:
     told: list[str] = []
     gate = anyio.Event()
     backend = ScriptedBackend(Answer("ab", pieces=("a", "b"), gates=(gate,)))
-    instance = ready(backend, notify=lambda event, _instance, **_facts: told.append(event))
+    instance = ready(backend, told)
 
     async def emit(event: TurnEvent) -> None:
         if event == Delta("a"):
@@ -405,7 +397,7 @@ async def test_a_turn_needs_a_reservation_and_only_one_runs_at_a_time() -> None:
     async def emit(_event: TurnEvent) -> None:
         with pytest.raises(InstanceStateError):
             await instance.ask(request(), nowhere)
-        backend.sessions[0]._interrupted.set()  # type: ignore[union-attr]
+        await backend.sessions[0].interrupt()
 
     with pytest.raises(TurnFailedError):
         await instance.ask(request(), emit)

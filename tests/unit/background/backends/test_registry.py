@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_comms.background.backends import _registry, backend_names, choose_backend, make_backend
+from claude_comms.background.backends.protocol import BackendHealth
+from claude_comms.errors import BackendUnavailableError, ConfigError
+from claude_comms.settings import Settings
+from claude_comms.testing.scripted import ScriptedBackend
+
+HERE = Path("/somewhere")
+
+
+def settings(**values: Any) -> Settings:
+    return Settings(**values)
+
+
+def scripted(_settings: Settings) -> ScriptedBackend:
+    return ScriptedBackend(name="mine")
+
+
+def broken(_settings: Settings) -> ScriptedBackend:
+    raise KeyError("oops")
+
+
+def number(_settings: Settings) -> int:
+    return 5
+
+
+@pytest.fixture
+def others(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Installed distributions bring backends of their own."""
+    monkeypatch.setitem(sys.modules, "others", request.module)
+    found = EntryPoints(
+        EntryPoint(name, f"others:{function}", _registry.ENTRY_POINTS)
+        for name, function in (("mine", "scripted"), ("broken", "broken"), ("number", "number"), ("gone", "nothing"))
+    )
+    monkeypatch.setattr(_registry, "entry_points", lambda group: found.select(group=group))
+
+
+def test_our_backends_are_known() -> None:
+    assert backend_names()[:4] == ["offline", "api", "claude-code", "bridge"]
+
+
+def test_offline_is_made() -> None:
+    assert make_backend("offline", settings()).name == "offline"
+
+
+@pytest.mark.parametrize("name", ["claude-code", "bridge"])
+def test_a_backend_that_is_not_there_yet_says_so(name: str) -> None:
+    with pytest.raises(BackendUnavailableError, match=rf"no backend {name} yet\. Use api or offline"):
+        make_backend(name, settings())
+
+
+def test_an_unknown_backend_is_refused_with_the_names_that_are_known() -> None:
+    with pytest.raises(ConfigError, match=r"no backend 'gpt'\. Known backends: offline, api"):
+        make_backend("gpt", settings())
+
+
+@pytest.mark.usefixtures("others")
+def test_a_backend_can_come_from_an_entry_point() -> None:
+    assert "mine" in backend_names()
+    assert make_backend("mine", settings()).name == "mine"
+
+
+@pytest.mark.usefixtures("others")
+@pytest.mark.parametrize(("name", "problem"), [("broken", "KeyError"), ("number", "a int"), ("gone", "AttributeError")])
+def test_an_entry_point_that_makes_no_backend_is_named(name: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=rf"backend '{name}' \(entry point others:.*{problem}.*Repair"):
+        make_backend(name, settings())
+
+
+def test_what_is_set_wins_and_says_where() -> None:
+    chosen = choose_backend(Settings.load({"backend": "offline", "anthropic_api_key": "k"}), target_path=HERE)
+    assert (chosen.backend, chosen.reason) == ("offline", "it is set (argument)")
+
+
+@pytest.mark.parametrize("path", [HERE, None])
+def test_auto_is_api_when_there_is_a_key_and_offline_otherwise(path: Path | None) -> None:
+    with_key = choose_backend(settings(anthropic_api_key="k"), target_path=path)
+    without = choose_backend(settings(), target_path=path)
+    blank = choose_backend(settings(anthropic_api_key=" "), target_path=path)
+    assert (with_key.backend, without.backend, blank.backend) == ("api", "offline", "offline")
+    assert "ANTHROPIC_API_KEY is set, and this version has no backend claude-code" in with_key.reason
+    assert "ANTHROPIC_API_KEY is not set" in without.reason
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "chosen"),
+    [("k", HERE, "claude-code"), ("k", None, "api"), (None, None, "claude-code"), (None, HERE, "claude-code")],
+)
+def test_auto_prefers_claude_code_once_it_is_usable_for_a_target_with_a_path(
+    monkeypatch: pytest.MonkeyPatch, key: str | None, path: Path | None, chosen: str
+) -> None:
+    usable = BackendHealth(usable=True, reason="Claude Code is installed")
+    monkeypatch.setattr(_registry, "claude_code_health", lambda: usable)
+    assert choose_backend(settings(anthropic_api_key=key), target_path=path).backend == chosen
+
+
+def test_knowing_the_backends_imports_no_heavy_library() -> None:
+    code = (
+        "import sys; import claude_comms.background.backends, claude_comms.background.pool;"
+        "print({'anthropic', 'httpx2', 'httpx', 'sqlmodel', 'jinja2', 'rich', 'pydantic'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"
