@@ -93,7 +93,8 @@ def _ask(asking: Asking, comm: ModuleCommunicator, target: str, thread_id: str |
     if asking.show_prompt:
         show_preview(comm.preview(**message), as_json=asking.as_json)
     else:
-        show_turn(comm.stream_message(**message), target, as_json=asking.as_json)
+        structured = asking.response_model is not None
+        show_turn(comm.stream_message(**message), target, structured=structured, as_json=asking.as_json)
 
 
 def _communicator(asking: Asking, settings: Settings, source: str) -> ModuleCommunicator:

@@ -27,7 +27,11 @@ def complete_module(incomplete: str) -> list[tuple[str, str]]:
         modules = open_registry().list()
     except ClaudeCommsError:
         return []
-    return [(module.name, shorten(module.summary, 60)) for module in modules if module.name.startswith(incomplete)]
+    return [
+        (module.name, shorten(module.descriptor.summary, 60))
+        for module in modules
+        if module.name.startswith(incomplete)
+    ]
 
 
 def complete_conversation(incomplete: str) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from claude_comms.text import one_line, printable
+from claude_comms.text import one_line, printable, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +26,12 @@ __all__ = [
     "heading",
     "is_terminal",
     "note",
+    "one_line",
     "piece",
     "prepare",
     "problem",
     "result",
+    "shorten",
     "table",
     "width",
 ]

@@ -9,11 +9,11 @@ import typer
 
 from claude_comms.cli import _console as console
 from claude_comms.cli._threads import reading
+from claude_comms.conversations import extension
 from claude_comms.files import write_private
 
 __all__ = ["export"]
 
-_EXTENSIONS = {"json": "json", "markdown": "md"}
 _STDOUT = Path("-")
 
 
@@ -30,7 +30,7 @@ def export(wanted: str, format_: str, output: Path | None, *, as_json: bool) -> 
     if output == _STDOUT:
         _print(text, as_json=as_json)
         return
-    path = (output or Path(f"{conversation.thread_id}.{_EXTENSIONS[format_]}")).absolute()
+    path = (output or Path(f"{conversation.thread_id}.{extension(format_)}")).absolute()
     _write(path, text)
     if as_json:
         console.document({"thread_id": conversation.thread_id, "format": format_, "path": str(path)})
@@ -55,4 +55,6 @@ def _write(path: Path, text: str) -> None:
     try:
         write_private(path, text)
     except OSError as error:
-        raise typer.BadParameter(f"{path} cannot be written: {error.strerror or error}.", param_hint="--output") from error
+        raise typer.BadParameter(
+            f"{path} cannot be written: {error.strerror or error}.", param_hint="--output"
+        ) from error

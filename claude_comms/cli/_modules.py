@@ -46,7 +46,9 @@ def show_module(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="The module.", autocompletion=options.complete_module)
     ] = None,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of descriptor files instead.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of descriptor files instead.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Show a module's descriptor, where it came from and what it hides."""

@@ -8,39 +8,50 @@ from typing import TYPE_CHECKING
 import typer
 
 from claude_comms.cli import _console as console
-from claude_comms.cli._registry import module_facts
+from claude_comms.cli._registry import descriptor_facts, module_facts
 from claude_comms.cli._sources import open_registry
+from claude_comms.errors import UnknownModuleError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from claude_comms.descriptors import ModuleDescriptor
+    from claude_comms.descriptors import BaseDescriptor, Module, ModuleDescriptor, Registry
 
 __all__ = ["register", "unregister"]
 
 
 def register(name: str, path: Path, desc: Path | None, *, yes: bool, as_json: bool) -> None:
-    """Register `name` at `path`, from the descriptor in `desc` or a drafted one."""
+    """Register `name` at `path`: with the descriptor in `desc`, else the one known under that name, else a draft."""
+    registry = open_registry()
     directory = _directory(path)
-    descriptor = _given(name, desc, yes=yes) if desc is not None else _drafted(name, directory, as_json=as_json)
-    module = open_registry().register(descriptor, path=directory)
+    known = _known(registry, name)
+    if desc is not None:
+        descriptor = _read(registry, name, desc)
+    else:
+        descriptor = known.descriptor if known is not None else _draft(name, directory)
+    granted = _granted(descriptor, known, yes=yes)
+    module = registry.register(
+        name,
+        path=directory,
+        descriptor_file=desc,
+        descriptor=descriptor if desc is None and known is None else None,  # pyright: ignore[reportArgumentType]
+        granted=granted,
+    )
     if as_json:
-        console.document(module_facts(module, whole=True))
-        return
-    console.result(f"{module.name} is registered, with its path {module.path}")
-    console.note(f"descriptor: {module.origin}")
-    if desc is None:
-        console.note("It was drafted without running anything of the module: read it, and correct it where it is wrong.")
-    console.note(f'ask: claude-comms query-module {module.name} "What can you do?"')
+        console.document({**descriptor_facts(module.descriptor), **module_facts(module)})
+    else:
+        _tell(module, drafted=desc is None and known is None)
 
 
 def unregister(name: str, *, as_json: bool) -> None:
-    """Forget `name`. UnknownModuleError where it is not registered."""
-    open_registry().unregister(name)
+    """Forget `name`. ConfigError where it is known but not by registration."""
+    left = open_registry().unregister(name)
     if as_json:
-        console.document({"name": name, "unregistered": True})
-    else:
-        console.result(f"{name} is no longer registered")
+        console.document({"name": name, "unregistered": True, "left": str(left) if left is not None else None})
+        return
+    console.result(f"{name} is no longer registered")
+    if left is not None:
+        console.note(f"Its descriptor was edited and stays, so it is still known: {left}")
 
 
 def _directory(path: Path) -> Path:
@@ -50,33 +61,65 @@ def _directory(path: Path) -> Path:
     return directory
 
 
-def _drafted(name: str, directory: Path, *, as_json: bool) -> ModuleDescriptor:
-    from claude_comms.descriptors import draft_descriptor, dump_descriptor
-
-    descriptor = draft_descriptor(name, directory)
-    if not as_json:
-        console.note("Drafted descriptor:")
-        console.result(dump_descriptor(descriptor))
-    return descriptor
+def _known(registry: Registry, name: str) -> Module | None:
+    try:
+        return registry.get(name)
+    except UnknownModuleError:
+        return None
 
 
-def _given(name: str, desc: Path, *, yes: bool) -> ModuleDescriptor:
-    from claude_comms.descriptors import load_descriptor, wider_grants
+def _draft(name: str, directory: Path) -> ModuleDescriptor:
+    from claude_comms.descriptors import draft_descriptor
+
+    return draft_descriptor(name, directory)
+
+
+def _read(registry: Registry, name: str, desc: Path) -> ModuleDescriptor:
+    """The descriptor in a file, with what it extends."""
+    from claude_comms.descriptors import ModuleDescriptor, load_descriptor, resolve
 
     descriptor = load_descriptor(desc)
     if descriptor.name != name:
         raise typer.BadParameter(f"{desc} describes {descriptor.name!r}, not {name!r}.", param_hint="NAME")
-    grants = wider_grants(descriptor)
-    if grants and not yes:
-        _confirm(name, grants)
-    return descriptor
+
+    def parent(wanted: str) -> ModuleDescriptor | None:
+        module = _known(registry, wanted)
+        found = module.descriptor if module is not None else None
+        return found if isinstance(found, ModuleDescriptor) else None
+
+    return resolve(descriptor, parent, where=str(desc))
 
 
-def _confirm(name: str, grants: tuple[str, ...]) -> None:
-    """Ask the user at the terminal whether these grants are meant; anything but yes ends the command."""
-    console.note(f"{name} asks for more than reading its own path: {', '.join(grants)}")
+def _granted(descriptor: BaseDescriptor, known: Module | None, *, yes: bool) -> tuple[str, ...]:
+    """The tools that the user grants, once they have agreed; those agreed to before are not asked about again."""
+    from claude_comms.descriptors import wider_grants
+
+    wanted = wider_grants(descriptor)
+    before = known.granted if known is not None else ()
+    new = [tool for tool in wanted if tool not in before]
+    if new:
+        console.note(f"{descriptor.name} asks for more than reading its own path: {', '.join(new)}")
+        if not yes:
+            _confirm()
+    return wanted
+
+
+def _confirm() -> None:
+    """Ask the user at the terminal; anything but yes ends the command."""
     if not (console.is_terminal(sys.stdin) and console.is_terminal(sys.stderr)):
         raise typer.BadParameter("nobody can be asked here; grant these tools with --yes.", param_hint="--desc")
     if not typer.confirm("Grant these tools?", default=False, err=True):
         console.note("Nothing was registered.")
         raise typer.Exit(1)
+
+
+def _tell(module: Module, *, drafted: bool) -> None:
+    from claude_comms.descriptors import ModuleDescriptor, dump_descriptor
+
+    if drafted and isinstance(module.descriptor, ModuleDescriptor):
+        console.result(dump_descriptor(module.descriptor))
+    console.result(f"{module.name} is registered at {module.path}")
+    console.note(f"descriptor: {module.file or 'from an installed package'}")
+    if drafted:
+        console.note("It is a draft, made without running anything of the module. Read it, correct it: edits count.")
+    console.note(f'ask: claude-comms query-module {module.name} "What can you do?"')

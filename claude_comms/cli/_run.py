@@ -88,7 +88,7 @@ def _facts(error: BaseException) -> dict[str, object]:
 
 def _tell_people(error: BaseException) -> None:
     context = getattr(error, "ctx", None)
-    if isinstance(context, typer.Context):
+    if context is not None:
         console.note(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n")
     text = error.format_message() if isinstance(error, typer.TyperException) else str(error)
     if isinstance(error, KeyboardInterrupt):

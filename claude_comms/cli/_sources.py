@@ -54,9 +54,7 @@ def pick_id(first: str | None, option: str | None) -> str:
         raise typer.BadParameter(f"two ids were given: {first} and {option}.", param_hint="--id")
     wanted = option if option is not None else first
     if not wanted:
-        raise typer.BadParameter(
-            "no id was given. See: claude-comms list-conversations --from SOURCE", param_hint="ID"
-        )
+        raise typer.BadParameter("no id was given. See: claude-comms list-conversations --from SOURCE", param_hint="ID")
     return wanted
 
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 __all__ = ["show_turn"]
 
 
-def show_turn(stream: MessageStream, target: str, *, as_json: bool) -> None:
-    """Show a turn to its end. Raises what the turn ended with.
+def show_turn(stream: MessageStream, target: str, *, structured: bool, as_json: bool) -> None:
+    """Show a turn to its end; of a `structured` answer the value alone. Raises what the turn ended with.
 
     Ctrl-C interrupts the turn, waits until the store says how it ended, and raises KeyboardInterrupt.
     """
-    display = _Display(target, as_json=as_json)
+    display = _Display(target, structured=structured, as_json=as_json)
     try:
         with stream, display.progress:
             try:
@@ -52,11 +52,12 @@ def _interrupt(stream: MessageStream, display: _Display) -> None:
 class _Display:
     """What has been shown of a turn so far."""
 
-    def __init__(self, target: str, *, as_json: bool) -> None:
+    def __init__(self, target: str, *, structured: bool, as_json: bool) -> None:
         self.progress = Progress(f"asking {target}")
         self.thread_id: str | None = None
         self.completed: Reply | None = None
         self._as_json = as_json
+        self._structured = structured
         self._quiet = as_json and not console.is_terminal(sys.stderr)
         self._last = ""
 
@@ -75,7 +76,7 @@ class _Display:
         """The answer where it was not streamed, and what it took."""
         if self._as_json:
             console.document(reply.as_dict())
-        elif reply.data is not None:
+        elif self._structured:
             console.result(json.dumps(reply.data, ensure_ascii=False, indent=2))
         elif not self._last:
             console.result(reply.response)
@@ -104,11 +105,13 @@ class _Display:
             self._note("the answer did not match the schema; asking for a repair")
             return
         model = "" if event.backend == OFFLINE else f" · {event.model}"
-        self._note(f"{event.source} → {event.target} · {event.backend} ({event.reason}){model}\nthread {event.thread_id}")
+        self._note(
+            f"{event.source} → {event.target} · {event.backend} ({event.reason}){model}\nthread {event.thread_id}"
+        )
 
     def _piece(self, text: str) -> None:
         self.progress.came(text)
-        if self._as_json or not text:
+        if self._as_json or self._structured or not text:
             return
         if console.is_terminal(sys.stdout):
             self.progress.stop()
