@@ -14,6 +14,7 @@ __all__ = ["continue_conversation", "query_module"]
 def query_module(
     target: options.Target,
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The question; - reads it from stdin.")],
+    *,
     source: Annotated[
         str | None,
         typer.Option(
@@ -40,7 +41,9 @@ def query_module(
     param: options.Parameters = None,
     deadline: options.Deadline = None,
     max_cost: options.MaxCost = None,
-    background: Annotated[bool, typer.Option("--background", help="Ask as a job of the daemon (not yet).")] = False,
+    background: Annotated[
+        bool, typer.Option("--background", metavar="", help="Ask as a job of the daemon (not yet).")
+    ] = False,
     show_prompt: options.ShowPrompt = False,
     no_daemon: options.NoDaemon = False,
     as_json: options.AsJson = False,
@@ -74,6 +77,7 @@ def continue_conversation(
     prompt: Annotated[
         str | None, typer.Argument(metavar="PROMPT", help="The next question; - reads it from stdin.")
     ] = None,
+    *,
     id_: options.ConversationId = None,
     backend: options.Backend = None,
     model: options.Model = None,

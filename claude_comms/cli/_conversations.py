@@ -85,7 +85,7 @@ def export_conversation(
 def archive_conversation(
     first: options.FirstId = None,
     id_: options.ConversationId = None,
-    restore: Annotated[bool, typer.Option("--restore", help="Take it out of the archive.")] = False,
+    restore: Annotated[bool, typer.Option("--restore", metavar="", help="Take it out of the archive.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Hide a conversation from lists; it stays searchable."""

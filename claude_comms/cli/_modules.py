@@ -12,7 +12,9 @@ __all__ = ["find_module", "list_modules", "register_module", "show_module", "unr
 
 
 def register_module(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What the module is called: [a-z][a-z0-9_-]*.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What it is called: lower case letters, digits, - and _.")
+    ],
     path: Annotated[Path, typer.Option("--path", metavar="DIR", help="Where the module's code is.")],
     desc: Annotated[
         Path | None,

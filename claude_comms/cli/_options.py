@@ -29,9 +29,9 @@ __all__ = [
     "Yes",
 ]
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on one line.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer every question with yes.")]
-NoDaemon = Annotated[bool, typer.Option("--no-daemon", help="Keep everything in this process.")]
+AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document on one line.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Answer every question with yes.")]
+NoDaemon = Annotated[bool, typer.Option("--no-daemon", metavar="", help="Keep everything in this process.")]
 
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="The module to ask.", autocompletion=complete_module)]
 ModuleName = Annotated[str, typer.Argument(metavar="NAME", help="The module.", autocompletion=complete_module)]
@@ -77,4 +77,6 @@ Parameters = Annotated[
 ]
 Deadline = Annotated[float | None, typer.Option("--deadline", metavar="S", help="Seconds that it may take in all.")]
 MaxCost = Annotated[float | None, typer.Option("--max-cost", metavar="USD", help="Most that it may cost.")]
-ShowPrompt = Annotated[bool, typer.Option("--show-prompt", help="Print what would be sent, and ask nothing.")]
+ShowPrompt = Annotated[
+    bool, typer.Option("--show-prompt", metavar="", help="Print what would be sent, and ask nothing.")
+]

@@ -55,7 +55,7 @@ def _invoke(argv: Sequence[str]) -> int:
         return app(list(argv), prog_name="claude-comms", standalone_mode=False) or DONE
     except BrokenPipeError:
         raise
-    except (KeyboardInterrupt, Exception) as error:
+    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the last place that can tell it
         _tell(error, as_json=as_json)
         return exit_code(error)
 
