@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from claude_comms.types import Usage
+    from claude_comms.types import Retried, Usage
 
 __all__ = [
     "BackendCrashedError",
@@ -216,6 +216,8 @@ class BackendError(ClaudeCommsError):
         """What the failed turn cost, as far as it is known."""
         self.partial = ""
         """The text that had come before it failed; never an answer."""
+        self.retries: tuple[Retried, ...] = ()
+        """The tries that had failed before this one."""
         super().__init__(message)
 
 
@@ -403,3 +405,5 @@ class DeadlineExceededError(ClaudeCommsError, TimeoutError):
         self.partial = ""
         """The text that had come by then; never an answer."""
         self.usage: Usage | None = None
+        self.retries: tuple[Retried, ...] = ()
+        """The tries that had failed by then."""

@@ -1,0 +1,172 @@
+"""A prompt as the Messages API takes it, and an answer put together from the events that it streams."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from claude_comms.errors import BackendProtocolError
+from claude_comms.types import Role, Usage
+
+if TYPE_CHECKING:
+    from anthropic.types import RawMessageDeltaEvent, RawMessageStartEvent, RawMessageStreamEvent
+
+    from claude_comms.types import Prompt
+
+__all__ = ["AnswerSoFar", "messages_of", "system_of"]
+
+_EPHEMERAL = {"type": "ephemeral"}
+_SYSTEM_BREAKPOINTS = 3
+"""The API takes four in all; the history needs one."""
+
+
+def system_of(prompt: Prompt) -> list[dict[str, Any]]:
+    """The system blocks, each ending in a cache breakpoint; of more than three, the last three."""
+    blocks: list[dict[str, Any]] = [{"type": "text", "text": block.text} for block in prompt.system if block.text]
+    for block in blocks[-_SYSTEM_BREAKPOINTS:]:
+        block["cache_control"] = _EPHEMERAL
+    return blocks
+
+
+def messages_of(prompt: Prompt) -> list[dict[str, Any]]:
+    """The history, its last message with a cache breakpoint, then the question's message."""
+    messages: list[dict[str, Any]] = [
+        {"role": "user" if entry.role is Role.QUESTION else "assistant", "content": entry.text}
+        for entry in prompt.history
+    ]
+    if messages:
+        messages[-1]["content"] = [
+            {"type": "text", "text": messages[-1]["content"], "cache_control": _EPHEMERAL},
+        ]
+    messages.append({"role": "user", "content": prompt.message})
+    return messages
+
+
+class AnswerSoFar:
+    """One response of the API as its events come in.
+
+    `add` raises BackendProtocolError for events that cannot be; AttributeError and TypeError, too, come from
+    those that have not the shape of one, since the SDK builds them without validation.
+    """
+
+    __slots__ = ("_blocks", "_counts", "_limit", "_size", "model", "refusal", "started", "stop_reason", "stopped")
+
+    def __init__(self, limit: int) -> None:
+        self.model = ""
+        self.stop_reason: str | None = None
+        self.refusal = ""
+        """What the API says about a refusal."""
+        self.started = False
+        self.stopped = False
+        """Whether the API said that it is done. Without that, the answer may be half of one."""
+        self._limit = limit
+        self._size = 0
+        self._counts: dict[str, int] = {}
+        self._blocks: dict[int, _Block] = {}
+
+    def add(self, event: RawMessageStreamEvent) -> str:
+        """Take one event in; the text that it adds to the answer, mostly none."""
+        kind = event.type
+        if event.type == "content_block_delta":
+            return self._delta(event.index, event.delta)
+        if event.type == "content_block_start":
+            block = self._blocks[event.index] = _Block(event.content_block)
+            return self._text(block, getattr(event.content_block, "text", None) or "")
+        if event.type == "message_start":
+            self._start(event)
+        elif event.type == "message_delta":
+            self._end(event)
+        elif event.type == "message_stop":
+            self.stopped = True
+        elif not isinstance(kind, str):  # pyright: ignore[reportUnnecessaryIsInstance] - the SDK does not validate
+            raise TypeError("an event without a type")
+        return ""
+
+    @property
+    def usage(self) -> Usage:
+        """What the API has counted by now; thinking is part of the output."""
+        return Usage(
+            input_tokens=self._counts.get("input_tokens", 0),
+            output_tokens=self._counts.get("output_tokens", 0),
+            cache_read_tokens=self._counts.get("cache_read_input_tokens", 0),
+            cache_write_tokens=self._counts.get("cache_creation_input_tokens", 0),
+        )
+
+    def content(self) -> list[dict[str, Any]]:
+        """The blocks, to be sent back where the turn goes on."""
+        return [block.whole() for _, block in sorted(self._blocks.items()) if not block.blank]
+
+    def _start(self, event: RawMessageStartEvent) -> None:
+        if self.started:
+            raise BackendProtocolError("the Messages API began its answer twice. Ask again.", backend="api")
+        self.started = True
+        self.model = str(event.message.model)
+        self._count(event.message.usage)
+
+    def _end(self, event: RawMessageDeltaEvent) -> None:
+        self.stop_reason = event.delta.stop_reason
+        details = getattr(event.delta, "stop_details", None)
+        self.refusal = str(getattr(details, "explanation", None) or getattr(details, "category", None) or "")
+        self._count(event.usage)
+
+    def _delta(self, index: int, delta: Any) -> str:
+        block = self._blocks.get(index) or self._blocks.setdefault(index, _Block(None))
+        if delta.type == "text_delta":
+            return self._text(block, delta.text)
+        if delta.type == "thinking_delta":
+            self._text(block, delta.thinking)
+        elif delta.type == "input_json_delta":
+            self._text(block, delta.partial_json)
+        elif delta.type == "signature_delta":
+            block.signature = delta.signature
+        return ""
+
+    def _text(self, block: _Block, text: str) -> str:
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # JSON may carry lone surrogates, which can be neither stored nor printed
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        self._size += len(text)
+        if self._size > self._limit:
+            raise BackendProtocolError(
+                f"the answer has more than {self._limit} characters, which max_output_tokens cannot yield."
+                " Check what answers at the base URL.",
+                backend="api",
+            )
+        block.parts.append(text)
+        return text
+
+    def _count(self, usage: object) -> None:
+        for name in ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"):
+            value = getattr(usage, name, None)
+            if isinstance(value, int) and value >= 0:  # later counts are cumulative; absent ones stand
+                self._counts[name] = value
+
+
+class _Block:
+    """A content block with the parts that were streamed for it."""
+
+    __slots__ = ("opened", "parts", "signature")
+
+    def __init__(self, opened: Any) -> None:
+        self.opened = opened
+        self.parts: list[str] = []
+        self.signature: str | None = None
+
+    @property
+    def blank(self) -> bool:
+        """Whether it is a text block without text, which the API would refuse."""
+        return self.opened is None or (self.opened.type == "text" and not "".join(self.parts).strip())
+
+    def whole(self) -> dict[str, Any]:
+        """The block as the API takes it back."""
+        block: dict[str, Any] = self.opened.to_dict()
+        joined = "".join(self.parts)
+        if block["type"] == "text":
+            block["text"] = joined
+        elif block["type"] == "thinking":
+            block["thinking"] = joined
+            block["signature"] = self.signature or block.get("signature", "")
+        elif joined:
+            block["input"] = json.loads(joined)
+        return block

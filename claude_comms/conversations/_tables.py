@@ -1,0 +1,87 @@
+"""The tables, as the newest migration leaves them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Index, MetaData, UniqueConstraint, text
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+from claude_comms.storage import UtcDateTime
+
+__all__ = ["METADATA", "conversations", "messages"]
+
+METADATA = MetaData()
+
+
+class _Table(SQLModel, registry=registry(metadata=METADATA)):
+    """Ours alone: a user's own SQLModel tables share nothing with these."""
+
+
+class ConversationRow(_Table, table=True):
+    """One row for each conversation."""
+
+    __tablename__ = "conversations"  # pyright: ignore[reportAssignmentType, reportUnannotatedClassAttribute]
+    __table_args__ = (
+        Index("conversations_by_age", "updated_at", "thread_id"),
+        Index("conversations_by_pair", "source", "target", "updated_at"),
+    )
+
+    thread_id: str = Field(primary_key=True)
+    source: str
+    target: str
+    backend: str | None = None
+    model: str | None = None
+    state: str
+    title: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+    message_count: int
+
+
+class MessageRow(_Table, table=True):
+    """One row for each message. `data`, `error`, `sources` and `retries` are JSON text."""
+
+    __tablename__ = "messages"  # pyright: ignore[reportAssignmentType, reportUnannotatedClassAttribute]
+    __table_args__ = (
+        UniqueConstraint("thread_id", "position"),
+        Index("messages_pending", "thread_id", sqlite_where=text("state = 'pending'")),
+    )
+
+    seq: int | None = Field(default=None, primary_key=True)
+    """The full-text index refers to this: unlike SQLite's own row ids, it survives a VACUUM."""
+    message_id: str = Field(unique=True)
+    thread_id: str = Field(foreign_key="conversations.thread_id")
+    position: int
+    role: str
+    speaker: str
+    text: str
+    sent_text: str | None = None
+    """Of a question: the whole user message as it was sent."""
+    state: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    backend: str | None = None
+    model: str | None = None
+    instance_id: str | None = None
+    data: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cost_usd: float | None = None
+    price_date: str | None = None
+    stop_reason: str | None = None
+    duration_ms: float | None = None
+    error: str | None = None
+    sources: str | None = None
+    retries: str | None = None
+    context_version: str | None = None
+    owner: str | None = None
+    """Of a question: the OwnerLock of the process that asked."""
+    idempotency_key: str | None = Field(default=None, unique=True)
+    request_digest: str | None = None
+
+
+conversations = METADATA.tables["conversations"]
+messages = METADATA.tables["messages"]

@@ -1,0 +1,1 @@
+"""One file for each version, `vNNNN_what_it_brings.py`, never changed once released."""
