@@ -26,7 +26,9 @@ COMMANDS = {
 
 
 def help_of(*arguments: str, columns: int = 80) -> str:
-    result = CliRunner(env={"COLUMNS": str(columns), "TERMINAL_WIDTH": str(columns)}).invoke(app, [*arguments, "--help"])
+    result = CliRunner(env={"COLUMNS": str(columns), "TERMINAL_WIDTH": str(columns)}).invoke(
+        app, [*arguments, "--help"]
+    )
     assert result.exit_code == 0
     return result.output
 

@@ -34,7 +34,9 @@ def test_a_table_in_a_pipe_is_whole_and_without_lines(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
-def test_a_table_fits_the_terminal(terminal: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int) -> None:
+def test_a_table_fits_the_terminal(
+    terminal: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
     terminal.setenv("COLUMNS", str(columns))
     console.table(COLUMNS, [["marker", "s" * 300, "1"], ["arangodb", "漢字" * 100, "22"]])
     lines = capsys.readouterr().out.splitlines()

@@ -28,7 +28,8 @@ def test_the_id_is_the_first_argument_or_the_option(
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "option"), [("c_1", None, None), (None, None, None), (None, None, "c_1"), ("c_1", "why?", "c_2")]
+    ("first", "second", "option"),
+    [("c_1", None, None), (None, None, None), (None, None, "c_1"), ("c_1", "why?", "c_2")],
 )
 def test_an_id_or_prompt_that_is_missing_or_doubled_is_misuse(
     first: str | None, second: str | None, option: str | None
