@@ -48,9 +48,9 @@ class Card:
         """A hash of what a prompt may take from this card besides its blocks."""
         return digest((*self.details, *(f"{p.kind}\0{p.title}\0{p.text}" for p in self.passages)))
 
-    def rank(self, question: str) -> list[int]:
-        """Positions of the capabilities that share a word with `question`, best first."""
-        return [position for position, _ in self._index.rank(question)]
+    def rank(self, question: str) -> list[tuple[int, float]]:
+        """(position, score) of the capabilities that share a word with `question`, best first."""
+        return self._index.rank(question)
 
     @cached_property
     def _index(self) -> TextIndex:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ContextGenerator"]
 
-_MOST_DETAILS = 8
+_MOST_DETAILS = 6
+_LEAST_SCORE = 0.2
 _DETAILS_WITHOUT_MATCH = 3
 _GIVEN = ("source_name", "target_name", "own_components")
 
@@ -199,7 +200,7 @@ class ContextGenerator:
 
 _SCHEMA_INTRO = (
     "Answer with one JSON value that matches this JSON Schema (2020-12), and nothing else: no words around it, no code"
-    " fence. CANNOT and ASK lines stay as they are:"
+    " fence. Only a CANNOT or ASK line may stand in its place:"
 )
 
 
@@ -208,12 +209,13 @@ def _fenced(intro: str, label: str, text: str) -> str:
 
 
 def _chosen(target: Card, question: str) -> list[int]:
-    """Positions of the capabilities to detail, best first.
+    """Positions of the capabilities to detail, best first: a few, and none far behind the best.
 
     Where none shares a word with the question (it may be in another language) the first few stand in.
     """
     ranked = target.rank(question)[:_MOST_DETAILS]
-    return ranked or list(range(min(_DETAILS_WITHOUT_MATCH, len(target.details))))
+    chosen = [position for position, score in ranked if score >= _LEAST_SCORE * ranked[0][1]]
+    return chosen or list(range(min(_DETAILS_WITHOUT_MATCH, len(target.details))))
 
 
 def _check_question(question: str) -> None:

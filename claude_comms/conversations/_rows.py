@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from claude_comms.storage import utc_text
 from claude_comms.types import Conversation, ConversationState, Message, MessageState, Retried, Role, Source, Usage
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def message_values(message: Message) -> dict[str, Any]:
         "speaker": message.speaker,
         "text": message.text,
         "state": str(message.state),
-        "created_at": message.created_at,
+        "created_at": utc_text(message.created_at),
         "backend": message.backend,
         "model": message.model,
         "instance_id": message.instance_id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime  # noqa: TC003 - SQLModel reads the annotations
 
 from sqlalchemy import Index, MetaData, UniqueConstraint, text
 from sqlalchemy.orm import registry
@@ -22,10 +22,10 @@ class _Table(SQLModel, registry=registry(metadata=METADATA)):
 class ConversationRow(_Table, table=True):
     """One row for each conversation."""
 
-    __tablename__ = "conversations"  # pyright: ignore[reportAssignmentType, reportUnannotatedClassAttribute]
+    __tablename__ = "conversations"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (
         Index("conversations_by_age", "updated_at", "thread_id"),
-        Index("conversations_by_pair", "source", "target", "updated_at"),
+        Index("conversations_by_pair", "source", "target"),
     )
 
     thread_id: str = Field(primary_key=True)
@@ -43,10 +43,12 @@ class ConversationRow(_Table, table=True):
 class MessageRow(_Table, table=True):
     """One row for each message. `data`, `error`, `sources` and `retries` are JSON text."""
 
-    __tablename__ = "messages"  # pyright: ignore[reportAssignmentType, reportUnannotatedClassAttribute]
+    __tablename__ = "messages"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (
         UniqueConstraint("thread_id", "position"),
         Index("messages_pending", "thread_id", sqlite_where=text("state = 'pending'")),
+        # Most messages have no key: a partial index costs them nothing.
+        Index("messages_by_key", "idempotency_key", unique=True, sqlite_where=text("idempotency_key IS NOT NULL")),
     )
 
     seq: int | None = Field(default=None, primary_key=True)
@@ -79,7 +81,7 @@ class MessageRow(_Table, table=True):
     context_version: str | None = None
     owner: str | None = None
     """Of a question: the OwnerLock of the process that asked."""
-    idempotency_key: str | None = Field(default=None, unique=True)
+    idempotency_key: str | None = None
     request_digest: str | None = None
 
 

@@ -6,11 +6,11 @@ message; a complete answer stands right behind its question, which is complete, 
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Row, bindparam, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import delete, insert, select, update
 
 from claude_comms.conversations._faults import (
     ConversationChangedError,
@@ -26,8 +26,9 @@ from claude_comms.conversations._rows import (
 )
 from claude_comms.conversations._tables import conversations, messages
 from claude_comms.errors import ConversationNotFoundError, StoreError
+from claude_comms.storage import driver_of, utc_text
 from claude_comms.text import shorten
-from claude_comms.types import ConversationState, Message, MessageState, Role
+from claude_comms.types import ConversationState, HistoryMessage, Message, MessageState, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,17 +38,50 @@ if TYPE_CHECKING:
 
     from claude_comms.types import Pair, Retried, Usage
 
-__all__ = ["Ending", "NewQuestion", "abandon", "add_conversation", "begin", "complete", "fail", "withdraw"]
+__all__ = ["Ending", "NewQuestion", "abandon", "add_conversation", "begin", "complete", "fail", "history", "withdraw"]
 
 _TITLE_WIDTH = 80
 
-_CONVERSATION = select(conversations).where(conversations.c.thread_id == bindparam("thread_id"))
-_MESSAGE = select(messages).where(messages.c.message_id == bindparam("message_id"))
-_PENDING = select(messages.c.owner).where(messages.c.thread_id == bindparam("thread_id"), messages.c.state == "pending")
-_ADD_CONVERSATION = insert(conversations)
-_ADD_MESSAGE = insert(messages)
-_SET_CONVERSATION = update(conversations).where(conversations.c.thread_id == bindparam("of"))
-_SET_MESSAGE = update(messages).where(messages.c.message_id == bindparam("of"))
+# Every question runs these: plain SQL for the driver, because expressions take longer to build than to run.
+_THREAD = """
+SELECT source, target, state, title, message_count,
+       (SELECT owner FROM messages WHERE messages.thread_id = conversations.thread_id AND messages.state = 'pending')
+FROM conversations WHERE thread_id = :thread_id
+"""
+_QUESTION = """
+SELECT messages.thread_id, position, role, messages.state, messages.backend, messages.model, target
+FROM messages JOIN conversations USING (thread_id) WHERE message_id = :message_id
+"""
+_HISTORY = """
+SELECT role, coalesce(sent_text, text) FROM messages
+WHERE thread_id = :thread_id AND state = 'complete' ORDER BY position
+"""
+_ADD_MESSAGE = "INSERT INTO messages ({}) VALUES ({})"
+_COMPLETE_QUESTION = "UPDATE messages SET state = 'complete' WHERE message_id = :message_id"
+_GREW = """
+UPDATE conversations SET updated_at = :at, message_count = :count, title = coalesce(:title, title),
+       backend = coalesce(:backend, backend), model = coalesce(:model, model)
+WHERE thread_id = :thread_id
+"""
+
+
+class _Thread(NamedTuple):
+    source: str
+    target: str
+    state: str
+    title: str
+    message_count: int
+    pending_owner: str | None
+
+
+class _Question(NamedTuple):
+    thread_id: str
+    position: int
+    role: str
+    state: str
+    backend: str | None
+    model: str | None
+    target: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,31 +118,26 @@ class Ending:
 
 def add_conversation(connection: Connection, thread_id: str, pair: Pair, title: str, at: datetime) -> None:
     """A conversation without messages."""
-    connection.execute(
-        _ADD_CONVERSATION,
-        {
-            "thread_id": thread_id,
-            "source": pair.source,
-            "target": pair.target,
-            "backend": None,
-            "model": None,
-            "state": str(ConversationState.ACTIVE),
-            "title": title,
-            "created_at": at,
-            "updated_at": at,
-            "message_count": 0,
-        },
-    )
+    values = {
+        "thread_id": thread_id,
+        "source": pair.source,
+        "target": pair.target,
+        "state": str(ConversationState.ACTIVE),
+        "title": title,
+        "created_at": at,
+        "updated_at": at,
+        "message_count": 0,
+    }
+    connection.execute(insert(conversations), values)
 
 
 def begin(connection: Connection, question: NewQuestion) -> Message:
     """Store the question as pending, at the end of its thread."""
     message = question.message
-    thread_id = message.thread_id
     if question.is_new_thread:
-        add_conversation(connection, thread_id, question.pair, question.title, message.created_at)
-    conversation = _open_conversation(connection, question)
-    message = replace(message, position=conversation.message_count)
+        add_conversation(connection, message.thread_id, question.pair, question.title, message.created_at)
+    thread = _open_thread(connection, question)
+    message = replace(message, position=thread.message_count)
     values = {
         **message_values(message),
         "sent_text": question.sent_text,
@@ -117,114 +146,123 @@ def begin(connection: Connection, question: NewQuestion) -> Message:
         "request_digest": question.request_digest,
     }
     try:
-        connection.execute(_ADD_MESSAGE, values)
-    except IntegrityError as error:
-        if question.idempotency_key is not None and "idempotency_key" in str(error.orig):
+        _add_message(connection, values)
+    except sqlite3.IntegrityError as error:
+        if question.idempotency_key is not None and "idempotency_key" in str(error):
             raise IdempotencyKeyTakenError(question.idempotency_key) from error
         raise
-    title = conversation.title or question.title or shorten(message.text, _TITLE_WIDTH)
-    _touch(connection, thread_id, message.created_at, message_count=message.position + 1, title=title)
+    title = None if thread.title else question.title or shorten(message.text, _TITLE_WIDTH)
+    _grew(connection, message, title=title)
     return message
 
 
 def complete(connection: Connection, question_id: str, answer: Message) -> Message:
     """Store `answer` behind its question. Thread, position and speaker are found here."""
     question = _pending_question(connection, question_id)
-    conversation = _conversation(connection, question.thread_id)
-    answer = replace(answer, thread_id=question.thread_id, position=question.position + 1, speaker=conversation.target)
-    connection.execute(_SET_MESSAGE, {"of": question_id, "state": str(MessageState.COMPLETE)})
-    connection.execute(_ADD_MESSAGE, message_values(answer))
-    _touch(
-        connection,
-        answer.thread_id,
-        answer.created_at,
-        message_count=answer.position + 1,
-        backend=answer.backend,
-        model=answer.model,
-    )
+    answer = replace(answer, thread_id=question.thread_id, position=question.position + 1, speaker=question.target)
+    driver_of(connection).execute(_COMPLETE_QUESTION, {"message_id": question_id})
+    _add_message(connection, message_values(answer))
+    _grew(connection, answer, backend=answer.backend, model=answer.model)
     return answer
 
 
 def fail(connection: Connection, question_id: str, ending: Ending) -> Message | None:
     """Mark the question failed, and keep the partial text as what it is. What it cost stands on one of the two."""
     question = _pending_question(connection, question_id)
-    partial = _partial_answer(connection, question, ending) if ending.partial else None
-    where_counted = None if partial else ending.usage
-    failed = {
+    partial = _partial_answer(question, ending) if ending.partial else None
+    values = {
         "state": str(MessageState.FAILED),
         "error": error_text(ending.error),
         "instance_id": ending.instance_id,
         "duration_ms": ending.duration_ms,
-        "price_date": ending.price_date if where_counted else None,
-        **usage_values(where_counted),
     }
     if partial is None:
-        failed["retries"] = records_text(ending.retries)
-    connection.execute(_SET_MESSAGE, {"of": question_id, **failed})
-    if partial is not None:
-        connection.execute(_ADD_MESSAGE, message_values(partial))
-    last = partial.position if partial else question.position
-    _touch(connection, question.thread_id, ending.at, message_count=last + 1)
+        values |= {**usage_values(ending.usage), "price_date": ending.price_date}
+        values["retries"] = records_text(ending.retries)
+        _changed(connection, question.thread_id, ending.at)
+    else:
+        _add_message(connection, message_values(partial))
+        _grew(connection, partial)
+    connection.execute(update(messages).where(messages.c.message_id == question_id), values)
     return partial
 
 
 def abandon(connection: Connection, owners: set[str], error: Mapping[str, Any], at: datetime) -> list[Message]:
     """Mark what `owners` left pending as failed, and return it."""
-    left = connection.execute(
-        select(messages).where(messages.c.state == "pending", messages.c.owner.in_(sorted(owners)))
-    ).fetchall()
-    for row in left:
-        values = {"of": row.message_id, "state": str(MessageState.FAILED), "error": error_text(error)}
-        connection.execute(_SET_MESSAGE, values)
-        _touch(connection, row.thread_id, at)
-    return [replace(message_from(row), state=MessageState.FAILED, error=dict(error)) for row in left]
+    left = (messages.c.state == "pending") & messages.c.owner.in_(sorted(owners))
+    found = [message_from(row) for row in connection.execute(select(messages).where(left))]
+    connection.execute(update(messages).where(left), {"state": str(MessageState.FAILED), "error": error_text(error)})
+    for message in found:
+        _changed(connection, message.thread_id, at)
+    return [replace(message, state=MessageState.FAILED, error=dict(error)) for message in found]
 
 
 def withdraw(connection: Connection, question: NewQuestion) -> None:
     """Take back a question whose asker never heard that it was stored: as if it had not been asked."""
     message = question.message
-    row = connection.execute(_MESSAGE, {"message_id": message.message_id}).one_or_none()
-    if row is None or row.state != MessageState.PENDING:
+    mine = (messages.c.message_id == message.message_id) & (messages.c.state == "pending")
+    if connection.execute(delete(messages).where(mine)).rowcount == 0:
         return
-    connection.execute(delete(messages).where(messages.c.message_id == message.message_id))
+    thread = conversations.c.thread_id == message.thread_id
     if question.is_new_thread:
-        connection.execute(delete(conversations).where(conversations.c.thread_id == message.thread_id))
+        connection.execute(delete(conversations).where(thread))
     else:
-        _touch(connection, message.thread_id, message.created_at, message_count=row.position)
+        connection.execute(update(conversations).where(thread), {"message_count": conversations.c.message_count - 1})
 
 
-def _open_conversation(connection: Connection, question: NewQuestion) -> Row[Any]:
+def history(connection: Connection, thread_id: str) -> tuple[HistoryMessage, ...]:
+    """The complete turns, as a model is to see them."""
+    rows = driver_of(connection).execute(_HISTORY, {"thread_id": thread_id})
+    return tuple(HistoryMessage(Role(role), text) for role, text in rows)
+
+
+def _open_thread(connection: Connection, question: NewQuestion) -> _Thread:
     """The conversation, if the question may be asked in it now."""
     thread_id = question.message.thread_id
-    row = _conversation(connection, thread_id)
-    if (row.source, row.target) != (question.pair.source, question.pair.target):
+    row = driver_of(connection).execute(_THREAD, {"thread_id": thread_id}).fetchone()
+    if row is None:
+        raise ConversationNotFoundError(thread_id)
+    thread = _Thread(*row)
+    if (thread.source, thread.target) != (question.pair.source, question.pair.target):
         raise _refusal(
             thread_id,
-            f"the conversation {thread_id} is {row.source} → {row.target}, not {question.pair}."
+            f"the conversation {thread_id} is {thread.source} → {thread.target}, not {question.pair}."
             " Begin another for this pair.",
         )
-    if row.state == ConversationState.ARCHIVED:
+    if thread.state == ConversationState.ARCHIVED:
         raise _refusal(
             thread_id,
             f"the conversation {thread_id} is archived. Restore it first:"
             f" claude-comms archive-conversation {thread_id} --restore",
         )
-    owner = connection.execute(_PENDING, {"thread_id": thread_id}).scalar_one_or_none()
-    if owner is not None:
-        raise PendingQuestionError(thread_id, owner)
+    if thread.pending_owner is not None:
+        raise PendingQuestionError(thread_id, thread.pending_owner)
     expected = question.expected_messages
-    if expected is not None and row.message_count != expected:
-        raise ConversationChangedError(thread_id, expected=expected, found=row.message_count)
-    return row
+    if expected is not None and thread.message_count != expected:
+        raise ConversationChangedError(thread_id, expected=expected, found=thread.message_count)
+    return thread
 
 
-def _partial_answer(connection: Connection, question: Row[Any], ending: Ending) -> Message:
+def _pending_question(connection: Connection, question_id: str) -> _Question:
+    row = driver_of(connection).execute(_QUESTION, {"message_id": question_id}).fetchone()
+    if row is None:
+        raise StoreError(f"no question {question_id} is stored. Ask it again.")
+    question = _Question(*row)
+    if question.state != MessageState.PENDING:
+        raise _refusal(
+            question.thread_id,
+            f"the {question.role} {question_id} is {question.state}, not pending; nothing was stored. Ask again.",
+        )
+    return question
+
+
+def _partial_answer(question: _Question, ending: Ending) -> Message:
     return Message(
         message_id=ending.partial_id,
         thread_id=question.thread_id,
         position=question.position + 1,
         role=Role.ANSWER,
-        speaker=_conversation(connection, question.thread_id).target,
+        speaker=question.target,
         text=ending.partial,
         state=MessageState.PARTIAL,
         created_at=ending.at,
@@ -239,27 +277,27 @@ def _partial_answer(connection: Connection, question: Row[Any], ending: Ending) 
     )
 
 
-def _conversation(connection: Connection, thread_id: str) -> Row[Any]:
-    row = connection.execute(_CONVERSATION, {"thread_id": thread_id}).one_or_none()
-    if row is None:
-        raise ConversationNotFoundError(thread_id)
-    return row
+def _add_message(connection: Connection, values: Mapping[str, Any]) -> None:
+    places = ", ".join(f":{column}" for column in values)
+    driver_of(connection).execute(_ADD_MESSAGE.format(", ".join(values), places), values)
 
 
-def _pending_question(connection: Connection, question_id: str) -> Row[Any]:
-    row = connection.execute(_MESSAGE, {"message_id": question_id}).one_or_none()
-    if row is None:
-        raise StoreError(f"no question {question_id} is stored. Ask it again.")
-    if row.state != MessageState.PENDING or row.role != Role.QUESTION:
-        raise _refusal(
-            row.thread_id,
-            f"the message {question_id} is {row.state}, not a pending question; nothing was stored. Ask again.",
-        )
-    return row
+def _grew(
+    connection: Connection,
+    last: Message,
+    *,
+    title: str | None = None,
+    backend: str | None = None,
+    model: str | None = None,
+) -> None:
+    """The conversation ends with the message `last` now; None leaves a column as it is."""
+    values = {"at": utc_text(last.created_at), "count": last.position + 1, "thread_id": last.thread_id}
+    driver_of(connection).execute(_GREW, {**values, "title": title, "backend": backend, "model": model})
 
 
-def _touch(connection: Connection, thread_id: str, at: datetime, **values: Any) -> None:
-    connection.execute(_SET_CONVERSATION, {"of": thread_id, "updated_at": at, **values})
+def _changed(connection: Connection, thread_id: str, at: datetime) -> None:
+    thread = update(conversations).where(conversations.c.thread_id == thread_id)
+    connection.execute(thread, {"updated_at": at})
 
 
 def _refusal(thread_id: str, message: str) -> StoreError:

@@ -131,19 +131,9 @@ class ConversationStore:
     async def history(self, thread_id: str) -> tuple[HistoryMessage, ...]:
         """The complete turns of a thread, oldest first: question as it was sent, answer, question, ...
 
-        Takes the whole id; empty for an unknown one.
+        Takes the whole id, and is empty for an unknown one.
         """
-        query = (
-            select(messages.c.role, messages.c.text, messages.c.sent_text)
-            .where(messages.c.thread_id == thread_id, messages.c.state == "complete")
-            .order_by(messages.c.position)
-        )
-
-        def read(connection: Connection) -> tuple[HistoryMessage, ...]:
-            rows = connection.execute(query)
-            return tuple(HistoryMessage(Role(row.role), row.sent_text or row.text) for row in rows)
-
-        return await self._database.read(read)
+        return await self._database.read(lambda connection: _turns.history(connection, thread_id))
 
     async def search(
         self,

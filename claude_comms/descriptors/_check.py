@@ -97,7 +97,7 @@ def _what(value: object) -> str:
         case Mapping():
             return "a mapping"
         case _:
-            return type(cast("object", value)).__name__
+            return type(value).__name__
 
 
 def content_problems(data: Mapping[str, Any]) -> list[Problem]:

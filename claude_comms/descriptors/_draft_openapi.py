@@ -78,7 +78,7 @@ class _Api:
             "description": "\n\n".join(part for part in said if part),
             "tags": tuple(dict.fromkeys(tag for tag in tags if tag)),
         }
-        schemas = {
+        schemas: dict[str, Any] = {
             "input_schema": self._input(operation, shared),
             "output_schema": self._output(operation),
         }

@@ -165,7 +165,7 @@ def _input_schema(node: _Function) -> dict[str, Any]:
         elif (default := _literal(defaults[argument.arg])) is not ...:
             schema = {**schema, "default": default}
         properties[argument.arg] = schema
-    schema = {"type": "object", "properties": properties}
+    schema: dict[str, Any] = {"type": "object", "properties": properties}
     if required:
         schema["required"] = required
     return schema if node.args.kwarg else {**schema, "additionalProperties": False}

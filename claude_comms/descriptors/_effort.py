@@ -24,7 +24,7 @@ _DATA = frozenset({"const", "enum", "default", "examples"})
 _DEFINITIONS = frozenset({"$defs", "definitions"})
 
 
-class _TooMuch(Exception):
+class _TooMuchError(Exception):
     """The count passed the limit, or would not end."""
 
 
@@ -33,7 +33,7 @@ def effort_problem(schema: object, value: object, field: str) -> Problem | None:
     try:
         if _Count(schema).checks(schema, _depth(value)) * _nodes(value) <= _MOST_CHECKS * 100:
             return None
-    except (_TooMuch, RecursionError):
+    except (_TooMuchError, RecursionError):
         pass
     return Problem(
         "its schema takes too long to check",
@@ -57,13 +57,13 @@ class _Count:
         if place in self._known:
             return self._known[place]
         if place in self._open:
-            raise _TooMuch
+            raise _TooMuchError
         self._open.add(place)
         total = 1
         for key, part in cast("Mapping[str, object]", schema).items():
             total += self._keyword(key, part, levels)
             if total > _MOST_CHECKS:
-                raise _TooMuch
+                raise _TooMuchError
         self._open.discard(place)
         self._known[place] = total
         return total
@@ -78,16 +78,16 @@ class _Count:
             return sum(self.checks(item, below) for item in cast("list[object]", part))
         if isinstance(part, Mapping) and key in (_IN_PLACE_BY_NAME, "properties", "patternProperties"):
             return sum(self.checks(item, below) for item in cast("Mapping[str, object]", part).values())
-        return self.checks(part, below)
+        return self.checks(cast("object", part), below)
 
     def _target(self, reference: object) -> object:
         """What a reference means. One that these simple rules cannot follow counts as too much."""
         if not isinstance(reference, str):
-            raise _TooMuch
+            raise _TooMuchError
         if reference in self._anchors:
             return self._anchors[reference]
         if not reference.startswith("#"):
-            raise _TooMuch
+            raise _TooMuchError
         found: object = self._root
         for part in unquote(reference).split("/")[1:]:
             name = part.replace("~1", "/").replace("~0", "~")
@@ -96,7 +96,7 @@ class _Count:
             elif isinstance(found, list) and name.isdecimal() and int(name) < len(cast("list[object]", found)):
                 found = cast("list[object]", found)[int(name)]
             else:
-                raise _TooMuch
+                raise _TooMuchError
         return found
 
 

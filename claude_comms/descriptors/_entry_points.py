@@ -50,7 +50,7 @@ def module_of(entry_point: importlib.metadata.EntryPoint) -> BaseDescriptor | No
     loaded = _load(entry_point, "")
     if isinstance(loaded, type) and issubclass(loaded, ModuleDescriptor):
         return None
-    descriptor = loaded if isinstance(loaded, BaseDescriptor) else _call(entry_point, loaded)
+    descriptor = loaded if isinstance(loaded, BaseDescriptor) else _call(entry_point, cast("object", loaded))
     if descriptor.name != entry_point.name:
         message = f"{entry_point.value} is named {descriptor.name!r}, its entry point {entry_point.name!r}"
         raise DescriptorError([Problem(message, hint="give both the same name")], path=_where(entry_point))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from claude_comms.descriptors._file import from_values, to_values
-from claude_comms.descriptors._model import ModuleDescriptor
 from claude_comms.errors import DescriptorError, Problem
+
+if TYPE_CHECKING:
+    from claude_comms.descriptors._model import ModuleDescriptor
 
 __all__ = ["merge", "resolve"]
 

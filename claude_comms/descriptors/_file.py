@@ -26,8 +26,8 @@ __all__ = [
     "descriptor_json_schema",
     "dump_descriptor",
     "from_values",
-    "load_named",
     "load_descriptor",
+    "load_named",
     "loads_descriptor",
     "read_bounded",
     "read_document",
@@ -65,7 +65,7 @@ def load_named(path: Path) -> tuple[str, ModuleDescriptor | DescriptorError]:
         document = read_document(path)
     except DescriptorError as error:
         return path.stem, error
-    values = cast("dict[str, Any]", document.value) if isinstance(document.value, dict) else {}
+    values = cast("dict[str, Any]", document.value) if isinstance(document.value, dict) else {}  # pyright: ignore[reportUnknownMemberType]
     claimed = values.get("name")
     name = claimed if isinstance(claimed, str) and re.match(NAME_PATTERN, claimed) else path.stem
     try:

@@ -74,7 +74,7 @@ def _schema(given: Schema | object, field: str) -> Mapping[str, Any] | bool | No
     if given is None or isinstance(given, (bool, Mapping)):
         return cast("Mapping[str, Any] | bool | None", given)
     try:
-        return TypeAdapter(given).json_schema()
+        return TypeAdapter(cast("type[object]", given)).json_schema()
     except Exception as error:
         message = f"{given!r} has no JSON Schema: {error}"
         raise DescriptorError([Problem(message, field, hint="give a schema, or a type made of JSON's")]) from error

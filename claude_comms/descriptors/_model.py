@@ -21,11 +21,11 @@ from claude_comms.jsonable import to_json_value
 from claude_comms.text import one_line
 
 __all__ = [
+    "NAME_PATTERN",
     "BaseDescriptor",
     "Capability",
     "DataType",
     "Example",
-    "NAME_PATTERN",
     "Hints",
     "ModuleDescriptor",
     "Permissions",
@@ -213,7 +213,7 @@ class BaseDescriptor(ABC):
         """Give what the class leaves open a default; pydantic models bring their own."""
         super().__init_subclass__(**arguments)
         if not issubclass(cls, BaseModel):
-            for name, value in {**BaseDescriptor._defaults, "metadata": {}}.items():
+            for name, value in [*BaseDescriptor._defaults.items(), ("metadata", dict[str, Any]())]:
                 if not hasattr(cls, name):
                     setattr(cls, name, value)
 

@@ -5,12 +5,14 @@ Both formats come through here, so both have the same bounds and tell the same p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from claude_comms.errors import DescriptorError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["MAX_PROBLEMS", "Document", "Event", "Kind", "Limits", "build", "refuse"]
 
@@ -87,7 +89,7 @@ def refuse(message: str, line: int | None = None, hint: str = "", field: str = "
     return DescriptorError([Problem(message, field, line, hint)])
 
 
-def build(events: Iterable[Event], limits: Limits = Limits()) -> Document:  # noqa: B008 - frozen
+def build(events: Iterable[Event], limits: Limits = Limits()) -> Document:
     """The one value that `events` make. DescriptorError where a limit is passed."""
     builder = _Builder(limits)
     for event in events:

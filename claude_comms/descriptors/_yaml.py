@@ -15,11 +15,12 @@ from claude_comms.descriptors._json import number_event
 from claude_comms.descriptors._tree import Event, Kind, refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["to_yaml", "yaml_events"]
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_parse: Callable[..., Iterator[Any]] = yaml.parse  # pyright: ignore[reportUnknownMemberType]
 _TEXT_TAGS = frozenset({"!", "tag:yaml.org,2002:str"})
 
 _WORDS = {
@@ -36,7 +37,7 @@ def yaml_events(text: str) -> Iterator[Event]:
     """The events of the one YAML document in `text`. DescriptorError names the line where it is none."""
     documents = 0
     try:
-        for event in yaml.parse(text, Loader=_LOADER):
+        for event in _parse(text, Loader=_LOADER):
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
@@ -111,7 +112,8 @@ class _Dumper(yaml.SafeDumper):
 def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     lines = value.split("\n")
     block = len(lines) > 1 and lines[0].strip() and not any(line != line.rstrip() for line in lines)
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if block else None)
+    style = "|" if block else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)  # pyright: ignore[reportUnknownMemberType]
 
 
 _Dumper.add_representer(str, _represent_text)

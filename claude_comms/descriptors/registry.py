@@ -7,7 +7,6 @@ import json
 import threading
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from claude_comms.descriptors._catalogue import Candidate, Catalogue, Origin, View
@@ -25,6 +24,7 @@ from claude_comms.files import private_dir, write_private
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.metadata import EntryPoint
+    from pathlib import Path
 
 __all__ = ["Match", "Module", "Registry"]
 
@@ -331,7 +331,8 @@ class Registry:
     def _accept(self, name: str, descriptor: ModuleDescriptor, where: str) -> None:
         if descriptor.name != name:
             raise ConfigError(
-                f"{where} describes {descriptor.name!r}, not {name!r}. Register it as {descriptor.name}, or rename it there."
+                f"{where} describes {descriptor.name!r}, not {name!r}."
+                f" Register it as {descriptor.name}, or rename it there."
             )
         resolve(descriptor, self._parent, where=where)
 

@@ -10,7 +10,14 @@ from sqlalchemy import String, TypeDecorator
 if TYPE_CHECKING:
     from sqlalchemy import Dialect
 
-__all__ = ["UtcDateTime"]
+__all__ = ["UtcDateTime", "utc_text"]
+
+
+def utc_text(value: datetime) -> str:
+    """`value` as `UtcDateTime` stores it. ValueError for a naive one."""
+    if value.tzinfo is None:
+        raise ValueError("a naive datetime cannot be stored; give it a time zone")
+    return value.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -24,11 +31,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
         """To the text that is stored."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a naive datetime cannot be stored; give it a time zone")
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return None if value is None else utc_text(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """From the text that was stored."""

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 from anyio import to_thread
-from sqlalchemy import create_engine, event
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
 
 from claude_comms.errors import StoreError
 from claude_comms.files import make_private, private_dir
 from claude_comms.storage import _migrations
 from claude_comms.storage._faults import translated
-from claude_comms.storage._writer import Writer
+from claude_comms.storage._writer import Writer, driver_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
 
 __all__ = ["Database"]
 
@@ -46,7 +46,7 @@ class Database:
         self._busy_timeout_s = busy_timeout_s
         self._migrations = migrations
         self._writer: Writer | None = None
-        self._reader: Engine | None = None
+        self._readers: list[Connection] = []
         self._limiter: anyio.CapacityLimiter | None = None
 
     async def __aenter__(self) -> Self:
@@ -69,13 +69,13 @@ class Database:
     async def close(self) -> None:
         """Finish what was submitted and let go of the file, within 5 seconds or with a StoreError."""
         writer, self._writer = self._writer, None
-        reader, self._reader = self._reader, None
         if writer is None:
             return
+        finished = False
         with anyio.CancelScope(shield=True):
             finished = await to_thread.run_sync(writer.close, _CLOSE_WITHIN_S)
-        if reader is not None:
-            reader.dispose()
+        while self._readers:
+            self._readers.pop().close()
         if not finished:
             raise StoreError(
                 f"the store {self.path} did not finish writing within {_CLOSE_WITHIN_S:g} s. Check the disk."
@@ -103,33 +103,41 @@ class Database:
         return self._writer
 
     def _read(self, fn: Callable[[Connection], T]) -> T:
-        if self._reader is None:
-            raise StoreError(f"the store {self.path} is not open. Open it first.")
         try:
-            with self._reader.connect() as connection:
-                return fn(connection)
+            connection = self._readers.pop()
+        except IndexError:
+            raise StoreError(f"the store {self.path} is not open. Open it first.") from None
+        driver = driver_of(connection)
+        try:
+            driver.execute("BEGIN")
+            return fn(connection)
+        except Exception as error:
+            told = translated(error, self.path)
+            if told is error:
+                raise
+            raise told from error
+        finally:
+            driver.rollback()
+            self._readers.append(connection)
+
+    def _open(self) -> None:
+        try:
+            self._prepare_files()
+            _migrations.bring_up_to_date(self.path, self._migrations, self._connect)
+            # Transactions are ours to begin and end: the writer groups several calls into one.
+            engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+            self._readers = [self._reading(engine.connect()) for _ in range(_READERS)]
+            self._writer = Writer(engine.connect(), self.path)
         except Exception as error:
             told = translated(error, self.path)
             if told is error:
                 raise
             raise told from error
 
-    def _open(self) -> None:
-        try:
-            self._prepare_files()
-            _migrations.bring_up_to_date(self.path, self._migrations, self._connect)
-            writing = create_engine("sqlite://", creator=self._connect, poolclass=NullPool)
-            event.listen(writing, "begin", _begin_immediate)
-            self._reader = create_engine(
-                "sqlite://", creator=self._connect_reader, poolclass=QueuePool, pool_size=_READERS, max_overflow=0
-            )
-            event.listen(self._reader, "begin", _begin)
-            self._writer = Writer(writing.connect(), self.path)
-        except Exception as error:
-            told = translated(error, self.path)
-            if told is error:
-                raise
-            raise told from error
+    @staticmethod
+    def _reading(connection: Connection) -> Connection:
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+        return connection
 
     def _prepare_files(self) -> None:
         if not self.path.parent.exists():
@@ -152,19 +160,6 @@ class Database:
         connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync does not reach the platter
         connection.execute("PRAGMA foreign_keys = ON")
         return connection
-
-    def _connect_reader(self) -> sqlite3.Connection:
-        connection = self._connect()
-        connection.execute("PRAGMA query_only = ON")
-        return connection
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
-
-
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _flush_directory(path: Path) -> None:

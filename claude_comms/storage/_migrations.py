@@ -17,7 +17,7 @@ from claude_comms.errors import StoreError
 from claude_comms.files import make_private
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from sqlalchemy import Connection
 
@@ -82,7 +82,7 @@ def _version(connection: sqlite3.Connection, path: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def _exclusively(path: Path) -> Iterator[None]:
+def _exclusively(path: Path) -> Generator[None]:
     from filelock import FileLock, Timeout
 
     try:
@@ -115,7 +115,7 @@ def _upgrade(path: Path, migrations: Path, connect: Callable[[], sqlite3.Connect
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
 
     @event.listens_for(engine, "begin")
-    def _(connection: Connection) -> None:  # pyright: ignore[reportUnusedFunction] - the engine calls it
+    def _(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     try:

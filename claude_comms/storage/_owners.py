@@ -48,7 +48,7 @@ class OwnerLock:
         self._lock.release()
 
     def dead_owners(self, owner_ids: Iterable[str]) -> set[str]:
-        """Those of `owner_ids` whose process is gone. Their files are removed. Touches the disk: not for an event loop."""
+        """Those of `owner_ids` whose process is gone; their files go, too. It touches the disk: not for event loops."""
         return {owner_id for owner_id in owner_ids if owner_id != self.owner_id and self._is_dead(owner_id)}
 
     def sweep(self) -> None:

@@ -11,18 +11,19 @@ import contextlib
 import queue
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from claude_comms.errors import StoreError
 from claude_comms.storage._faults import translated
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from sqlalchemy import Connection
 
-__all__ = ["Writer"]
+__all__ = ["Writer", "driver_of"]
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ class _Call:
 class Writer:
     """Runs calls on `connection`, in the order they came, each all or nothing, several to a commit.
 
-    `connection` begins its transactions with BEGIN IMMEDIATE; from `start` on it belongs to the thread.
+    `connection` leaves beginning and ending transactions to the caller; it belongs to the thread now.
     """
 
     def __init__(self, connection: Connection, path: Path) -> None:
@@ -113,27 +114,34 @@ class Writer:
         return group, False
 
     def _commit(self, group: Sequence[_Call]) -> None:
+        driver = driver_of(self._connection)
         try:
-            with self._connection.begin():
-                for call in group:
-                    self._run_one(call)
+            driver.execute("BEGIN IMMEDIATE")
+            for call in group:
+                self._run_one(call, driver)
+            driver.commit()
         except BaseException as error:  # noqa: BLE001 - whatever it was, every caller must hear of it
+            driver.rollback()
             for call in group:
                 call.error = translated(error, self._path)
 
-    def _run_one(self, call: _Call) -> None:
+    def _run_one(self, call: _Call, driver: sqlite3.Connection) -> None:
         """Run one call in a savepoint of its own: if it fails, the others do not."""
-        self._connection.exec_driver_sql("SAVEPOINT one")
+        driver.execute("SAVEPOINT one")
         try:
             call.result = call.fn(self._connection)
         except BaseException as error:
-            driver = self._connection.connection.driver_connection
-            if driver is None or not driver.in_transaction:
+            if not driver.in_transaction:
                 # A full disk and the like end the whole transaction: nothing of the group is stored.
                 raise
-            self._connection.exec_driver_sql("ROLLBACK TO one")
+            driver.execute("ROLLBACK TO one")
             call.error = translated(error, self._path)
-        self._connection.exec_driver_sql("RELEASE one")
+        driver.execute("RELEASE one")
+
+
+def driver_of(connection: Connection) -> sqlite3.Connection:
+    """The sqlite3 connection under `connection`, to begin and end transactions without detours."""
+    return cast("sqlite3.Connection", connection.connection.driver_connection)
 
 
 def _acknowledge(group: Sequence[_Call]) -> None:

@@ -55,7 +55,7 @@ def upgrade() -> None:
         sa.Column("message_count", sa.Integer, nullable=False),
     )
     op.create_index("conversations_by_age", "conversations", ["updated_at", "thread_id"])
-    op.create_index("conversations_by_pair", "conversations", ["source", "target", "updated_at"])
+    op.create_index("conversations_by_pair", "conversations", ["source", "target"])
     op.create_table(
         "messages",
         sa.Column("seq", sa.Integer, primary_key=True),
@@ -85,11 +85,13 @@ def upgrade() -> None:
         sa.Column("retries", sa.String),
         sa.Column("context_version", sa.String),
         sa.Column("owner", sa.String),
-        sa.Column("idempotency_key", sa.String, unique=True),
+        sa.Column("idempotency_key", sa.String),
         sa.Column("request_digest", sa.String),
         sa.UniqueConstraint("thread_id", "position"),
     )
     op.create_index("messages_pending", "messages", ["thread_id"], sqlite_where=sa.text("state = 'pending'"))
+    keyed = sa.text("idempotency_key IS NOT NULL")
+    op.create_index("messages_by_key", "messages", ["idempotency_key"], unique=True, sqlite_where=keyed)
     op.execute(_SEARCHABLE)
     op.execute(_INDEX)
     op.execute(_ADD.format(name="insert", event="INSERT"))
