@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from claude_comms.cli import _ask, _conversations, _machine, _modules
+from claude_comms.cli._panels import Panels
 
 __all__ = ["app"]
 
@@ -15,7 +16,9 @@ app = typer.Typer(
     name="claude-comms",
     help="Software modules ask each other questions, and a background Claude that knows the module answers.",
     epilog="Begin with: claude-comms demo",
+    cls=Panels,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -48,7 +48,7 @@ def query_module(
     no_daemon: options.NoDaemon = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Ask a module a question; the answer streams to stdout."""
+    """Ask a module; the answer streams to stdout."""
     from claude_comms.cli._asking import Asking, ask_module
 
     if background:

@@ -75,7 +75,10 @@ def export_conversation(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write a conversation to a file, replacing an earlier export, and print its path."""
+    """Write a conversation to a file and print its path.
+
+    A file of that name, such as an earlier export, is replaced.
+    """
     from claude_comms.cli._exporting import export
     from claude_comms.cli._sources import pick_id
 

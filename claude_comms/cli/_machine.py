@@ -7,11 +7,11 @@ from claude_comms.cli import _options as options
 
 __all__ = ["config", "demo", "doctor"]
 
-config = typer.Typer(no_args_is_help=True, help="The settings.")
+config = typer.Typer(help="What is set, and where.", rich_markup_mode=None)
 
 
 def doctor(as_json: options.AsJson = False) -> None:
-    """Check this machine: versions, home, store, modules, backends. Asks no model."""
+    """Check versions, home, store, modules and backends; asks no model."""
     from claude_comms.cli._doctor import examine
 
     examine(as_json=as_json)
@@ -26,7 +26,7 @@ def config_show(as_json: options.AsJson = False) -> None:
 
 
 def demo(as_json: options.AsJson = False) -> None:
-    """Let one module ask another, offline: no key, no server, nothing kept."""
+    """Let one module ask another: no key, no server, nothing kept."""
     from claude_comms.cli._demo import run_demo
 
     run_demo(as_json=as_json)

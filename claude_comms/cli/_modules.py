@@ -53,7 +53,7 @@ def show_module(
     ] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show a module's descriptor, where it came from and what it hides."""
+    """Show a module's descriptor and where it came from."""
     from claude_comms.cli._registry import show_descriptor, show_format
 
     if schema:
@@ -69,7 +69,7 @@ def find_module(
     limit: options.Limit = 10,
     as_json: options.AsJson = False,
 ) -> None:
-    """Find the modules to ask about something, the best first."""
+    """Find the module to ask about something."""
     from claude_comms.cli._registry import show_matches
 
     show_matches(question, limit, as_json=as_json)

@@ -44,7 +44,10 @@ def asking_module(given: str | None, registry: Registry) -> str:
     """`given`, else the module whose registered path holds the working directory, else anonymous."""
     if given is not None:
         return given
-    here = registry.module_for_path(Path.cwd())
+    try:
+        here = registry.module_for_path(Path.cwd())
+    except FileNotFoundError:  # the working directory is gone
+        here = None
     return here.name if here is not None else ANONYMOUS
 
 

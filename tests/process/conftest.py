@@ -13,14 +13,16 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import claude_comms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 _WAIT_S = 60.0
 _PASSED_ON = ("PATH", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
@@ -144,7 +146,7 @@ class Cli:
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Any:
+def cli(tmp_path: Path) -> Iterator[Cli]:
     home, directory = tmp_path / "home", tmp_path / "work"
     directory.mkdir()
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}

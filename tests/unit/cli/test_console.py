@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import codecs
 import json
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -10,17 +9,14 @@ from hypothesis import strategies as st
 
 from claude_comms.cli import _console as console
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 COLUMNS = [console.Column("NAME"), console.Column("SUMMARY", flexible=True), console.Column("N", right=True)]
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+def terminal(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Stdout passes for a terminal; set COLUMNS for its width."""
     monkeypatch.setattr(console, "is_terminal", lambda _stream: True)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
-    yield monkeypatch
+    return monkeypatch
 
 
 def test_a_table_in_a_pipe_is_whole_and_without_lines(capsys: pytest.CaptureFixture[str]) -> None:

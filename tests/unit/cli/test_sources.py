@@ -39,7 +39,7 @@ def test_an_id_or_prompt_that_is_missing_or_doubled_is_misuse(
 
 
 def test_a_dash_reads_the_prompt_from_stdin_less_its_last_newline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Wie?\n\n".encode())))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Wie?\n\n")))
     assert sources.read_prompt("-") == "Wie?\n"
 
 
