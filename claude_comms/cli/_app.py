@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from claude_comms.cli import _ask, _conversations, _machine, _modules
+from claude_comms.cli import _console as console
 from claude_comms.cli._panels import Panels
 
 __all__ = ["app"]
@@ -29,14 +30,19 @@ def start(
     version: Annotated[bool, typer.Option("--version", metavar="", help="Print the version.", is_eager=True)] = False,
 ) -> None:
     if version:
-        from importlib.metadata import version as installed
-
-        from claude_comms.cli._console import result
-
-        result(f"claude-comms {installed('claude-module-comms')}")
+        console.result(f"claude-comms {_version()}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        console.result(context.get_help())
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("claude-module-comms")
+    except PackageNotFoundError:
+        return "from a checkout that is not installed"
 
 
 app.command("query-module", rich_help_panel=_ASK)(_ask.query_module)

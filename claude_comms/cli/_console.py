@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 import re
 import shutil
 import sys
@@ -92,18 +93,26 @@ def _json_escape(match: re.Match[str]) -> str:
 
 def heading(text: str) -> None:
     """A heading within the result, set off where a terminal shows it."""
-    typer.secho(printable(text), bold=True)
+    print(_styled(printable(text), sys.stdout, bold=True))  # noqa: T201
 
 
 def note(text: str) -> None:
     """A line for people, beside the result."""
-    typer.secho(printable(text), err=True, dim=True)
+    print(_styled(printable(text), sys.stderr, dim=True), file=sys.stderr)  # noqa: T201
 
 
 def problem(text: str) -> None:
     """What went wrong, for people."""
-    typer.secho("Error: ", err=True, fg="red", bold=True, nl=False)
-    typer.echo(printable(text), err=True)
+    sign = _styled("Error:", sys.stderr, fg="red", bold=True)
+    print(f"{sign} {printable(text)}", file=sys.stderr)  # noqa: T201
+
+
+def _styled(text: str, stream: TextIO, **style: Any) -> str:
+    """`text` with a style, where a terminal shows it and the user has not asked for none (NO_COLOR).
+
+    Not `typer.echo`: that writes UTF-8 to streams that say they are ASCII.
+    """
+    return typer.style(text, **style) if is_terminal(stream) and not os.environ.get("NO_COLOR") else text
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ def _play(settings: Settings, tell: _Silent) -> dict[str, Any]:
 def _query(prompt: str) -> tuple[str, str]:
     return (
         f'claude-comms query-module {_TARGET} "{prompt}" --from {_SOURCE}',
-        f'comm = create_communicator("{_SOURCE}")\ncomm.send_message(target="{_TARGET}", prompt="{prompt}")',
+        f'comm = create_communicator("{_SOURCE}")\nreply = comm.send_message(target="{_TARGET}", prompt="{prompt}")',
     )
 
 
@@ -96,7 +96,7 @@ def _continue(thread: str, prompt: str, *, stored: bool = False) -> tuple[str, s
     named = f', thread_id="{thread}"' if stored else ""
     return (
         f'claude-comms continue-conversation {thread} "{prompt}"',
-        f'comm.send_message(target="{_TARGET}", prompt="{prompt}"{named})',
+        f'reply = comm.send_message(target="{_TARGET}", prompt="{prompt}"{named})',
     )
 
 
@@ -105,7 +105,7 @@ def _search() -> tuple[str, str]:
 
 
 def _show(thread: str) -> tuple[str, str]:
-    return f"claude-comms show-conversation {thread}", f'comm.get_conversation("{thread}")'
+    return f"claude-comms show-conversation {thread}", "comm.get_conversation(reply.thread_id)"
 
 
 class _Silent:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from claude_comms.cli import _console as console
+from claude_comms.cli._interrupted import Interrupted
 from claude_comms.errors import ClaudeCommsError, ConfigError
 
 if TYPE_CHECKING:
@@ -19,12 +20,12 @@ __all__ = ["DONE", "FAILED", "INTERRUPTED", "MISUSE", "exit_code", "run"]
 
 DONE, FAILED, MISUSE, INTERRUPTED = 0, 1, 2, 130
 
-_EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
+_EXIT_CODES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], int], ...] = (
     # The command line itself, a file or a value named on it, a setting: correct it and try again.
     (typer.TyperException, MISUSE),
     (ConfigError, MISUSE),  # and DescriptorError
     # The user asked for an end.
-    (KeyboardInterrupt, INTERRUPTED),
+    ((KeyboardInterrupt, Interrupted), INTERRUPTED),
     # What was asked was clear and did not come about: unknown module or conversation, backend, store, deadline, ...
     (Exception, FAILED),
 )
@@ -52,7 +53,10 @@ def _invoke(argv: Sequence[str]) -> int:
     try:
         from claude_comms.cli._app import app
 
-        return app(list(argv), prog_name="claude-comms", standalone_mode=False) or DONE
+        code = app(list(argv), prog_name="claude-comms", standalone_mode=False) or DONE
+        if code == INTERRUPTED:  # Typer has swallowed a Ctrl-C
+            raise KeyboardInterrupt
+        return code
     except BrokenPipeError:
         raise
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the last place that can tell it
@@ -69,7 +73,7 @@ def _wants_json(argv: Sequence[str]) -> bool:
 def _tell(error: BaseException, *, as_json: bool) -> None:
     if as_json:
         console.document({"error": _facts(error)})
-    if isinstance(error, (ClaudeCommsError, typer.TyperException, KeyboardInterrupt, typer.Abort)):
+    if isinstance(error, (ClaudeCommsError, typer.TyperException, KeyboardInterrupt, Interrupted, typer.Abort)):
         if not as_json:
             _tell_people(error)
         return
@@ -81,8 +85,10 @@ def _facts(error: BaseException) -> dict[str, object]:
         return error.as_dict()
     if isinstance(error, typer.TyperException):
         return {"type": "UsageError", "message": error.format_message()}
+    if isinstance(error, Interrupted):
+        return dict(error.facts)
     if isinstance(error, KeyboardInterrupt):
-        return {"type": "KeyboardInterrupt", "message": str(error) or "interrupted"}
+        return {"type": "KeyboardInterrupt", "message": "interrupted"}
     return {"type": type(error).__name__, "message": str(error)}
 
 
@@ -91,7 +97,7 @@ def _tell_people(error: BaseException) -> None:
     if context is not None:
         console.note(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n")
     text = error.format_message() if isinstance(error, typer.TyperException) else str(error)
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, (KeyboardInterrupt, Interrupted)):
         console.note(text or "Interrupted.")
     else:
         console.problem(text or "Aborted.")

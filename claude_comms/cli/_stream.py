@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from claude_comms.cli import _console as console
+from claude_comms.cli._interrupted import Interrupted
 from claude_comms.cli._progress import Progress
 from claude_comms.cli._wording import seconds, usage
 from claude_comms.errors import ClaudeCommsError
@@ -22,7 +23,7 @@ __all__ = ["show_turn"]
 def show_turn(stream: MessageStream, target: str, *, structured: bool, as_json: bool) -> None:
     """Show a turn to its end; of a `structured` answer the value alone. Raises what the turn ended with.
 
-    Ctrl-C interrupts the turn, waits until the store says how it ended, and raises KeyboardInterrupt.
+    Ctrl-C interrupts the turn, waits until the store says how it ended, and raises Interrupted.
     """
     display = _Display(target, structured=structured, as_json=as_json)
     try:
@@ -32,21 +33,23 @@ def show_turn(stream: MessageStream, target: str, *, structured: bool, as_json: 
                     display.show(event)
                 reply = stream.reply
             except KeyboardInterrupt as interruption:
-                _interrupt(stream, display)
-                raise KeyboardInterrupt(display.interrupted()) from interruption
+                display.progress.stop()
+                raise _interrupted(stream, display) from interruption
     finally:
         display.end_line()
     display.finish(reply)
 
 
-def _interrupt(stream: MessageStream, display: _Display) -> None:
-    """Stop the turn. A second Ctrl-C stops waiting for it."""
-    display.progress.stop()
+def _interrupted(stream: MessageStream, display: _Display) -> Interrupted:
+    """Stop the turn, and say what it has left behind. A second Ctrl-C stops waiting for that."""
     stream.interrupt()
     try:
-        display.completed = stream.reply
+        reply = stream.reply
     except ClaudeCommsError as error:
-        display.thread_id = display.thread_id or error.thread_id
+        error.thread_id = error.thread_id or display.thread_id
+        return Interrupted(display.left_behind(), error.as_dict())
+    told = f"Interrupted, but the answer was complete by then; it is stored in {reply.thread_id}."
+    return Interrupted(told, {"type": "KeyboardInterrupt", "message": told, "thread_id": reply.thread_id})
 
 
 class _Display:
@@ -55,7 +58,6 @@ class _Display:
     def __init__(self, target: str, *, structured: bool, as_json: bool) -> None:
         self.progress = Progress(f"asking {target}")
         self.thread_id: str | None = None
-        self.completed: Reply | None = None
         self._as_json = as_json
         self._structured = structured
         self._quiet = as_json and not console.is_terminal(sys.stderr)
@@ -89,10 +91,8 @@ class _Display:
             console.piece("\n")
             self._last = "\n"
 
-    def interrupted(self) -> str:
-        """What a Ctrl-C has left behind, in words."""
-        if self.completed is not None:
-            return f"Interrupted, but the answer was complete and is stored in {self.completed.thread_id}."
+    def left_behind(self) -> str:
+        """What an interrupted turn has left, in words."""
         if self.thread_id is None:
             return "Interrupted before the question was sent."
         kept = "What had come of the answer is stored as partial" if self._last else "The question is stored as failed"
@@ -115,8 +115,8 @@ class _Display:
             return
         if console.is_terminal(sys.stdout):
             self.progress.stop()
+        self._last = text  # before it is shown: Ctrl-C may come in between
         console.piece(text)
-        self._last = text
 
     def _note(self, text: str) -> None:
         if not self._quiet:

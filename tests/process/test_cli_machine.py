@@ -30,7 +30,7 @@ def test_help_loads_nothing_that_is_heavy(cli: Cli, statement: str) -> None:
 
 
 def test_version_is_the_distributions(cli: Cli) -> None:
-    assert cli.run("--version").stdout.startswith("claude-comms 0.")
+    assert cli.run("--version").stdout.startswith("claude-comms ")
 
 
 def test_reading_commands_make_no_home(cli: Cli) -> None:
@@ -49,7 +49,7 @@ def completions(cli: Cli, line: str) -> list[str]:
         "COMP_WORDS": line,
         "COMP_CWORD": str(len(words) - 1),
     }
-    return cli.run(environment=environment).stdout.split("\n")
+    return cli.run(environment=environment).stdout.split()
 
 
 def test_the_shell_completes_modules_conversations_and_backends(cli: Cli) -> None:
@@ -62,7 +62,7 @@ def test_the_shell_completes_modules_conversations_and_backends(cli: Cli) -> Non
 
 def test_completion_with_broken_settings_offers_nothing_and_says_nothing(cli: Cli) -> None:
     cli.environment["CLAUDE_COMMS_MAX_INSTANCES"] = "many"
-    assert completions(cli, "claude-comms show-module ara") == [""]
+    assert completions(cli, "claude-comms show-module ara") == []
 
 
 # --- doctor ------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ COLUMNS = [console.Column("NAME"), console.Column("SUMMARY", flexible=True), con
 def terminal(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Stdout passes for a terminal; set COLUMNS for its width."""
     monkeypatch.setattr(console, "is_terminal", lambda _stream: True)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    monkeypatch.setenv("NO_COLOR", "1")
     return monkeypatch
 
 
