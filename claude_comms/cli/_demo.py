@@ -150,13 +150,15 @@ class _Storyteller(_Silent):
 
     def answer(self, reply: Reply) -> None:
         lines = reply.response.splitlines()
-        console.result(paragraph("\n".join(lines[:_ANSWER_LINES]), f"{_INDENT}| "))
+        for line in lines[:_ANSWER_LINES]:
+            console.result(_quoted(line))
         if len(lines) > _ANSWER_LINES:
             console.result(f"{_INDENT}| … ({plural(len(lines) - _ANSWER_LINES, 'more line')})")
-        console.note(paragraph(f"{reply.backend} · {usage(reply.usage)} · thread {reply.thread_id}", _INDENT))
+        console.result(paragraph(f"({reply.backend}, {usage(reply.usage)}, thread {reply.thread_id})", _INDENT))
 
     def closed(self) -> None:
-        console.note("\n" + paragraph("(The store was closed here, and is opened again as a new process would.)"))
+        console.result()
+        console.result(paragraph("(The store was closed here, and is opened again as a new process would.)"))
 
     def hits(self, hits: Sequence[SearchHit]) -> None:
         for hit in hits[:3]:
@@ -171,6 +173,12 @@ class _Storyteller(_Silent):
             console.result(
                 hanging(f"{_INDENT}{message.position + 1}. {message.speaker}: ", console.shorten(message.text, 160))
             )
+
+
+def _quoted(line: str) -> str:
+    """A line of an answer beside a bar; wrapped, a quote keeps its mark."""
+    mark = "> " if line.startswith("> ") else ""
+    return paragraph(line.removeprefix(mark), f"{_INDENT}| {mark}")
 
 
 def _what_next() -> None:
