@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from claude_comms.cli import _console as console
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from rich.live import Live
     from rich.spinner import Spinner
@@ -63,7 +63,7 @@ class Progress:
             live.stop()
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
+    def aside(self) -> Generator[None]:
         """Room to write a line while it is shown."""
         shown = self._live is not None
         self.stop()
