@@ -14,26 +14,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from claude_comms.communicator import AsyncCommunicator, InstanceManager, ModuleCommunicator, create_communicator
+    from claude_comms.context import ContextGenerator
+    from claude_comms.descriptors import BaseDescriptor, ModuleDescriptor
     from claude_comms.types import Conversation, Reply, RetryPolicy
 
 __all__ = [
+    "AsyncCommunicator",
+    "BaseDescriptor",
+    "ContextGenerator",
     "Conversation",
+    "InstanceManager",
+    "ModuleCommunicator",
+    "ModuleDescriptor",
     "Reply",
     "RetryPolicy",
+    "create_communicator",
 ]
 
-_HOME_OF = {
-    "Conversation": "claude_comms.types",
-    "Reply": "claude_comms.types",
-    "RetryPolicy": "claude_comms.types",
+_ROOM_OF = {
+    "AsyncCommunicator": "communicator",
+    "BaseDescriptor": "descriptors",
+    "ContextGenerator": "context",
+    "Conversation": "types",
+    "InstanceManager": "communicator",
+    "ModuleCommunicator": "communicator",
+    "ModuleDescriptor": "descriptors",
+    "Reply": "types",
+    "RetryPolicy": "types",
+    "create_communicator": "communicator",
 }
 
 
 def __getattr__(name: str) -> object:
-    module = _HOME_OF.get(name)
-    if module is None:
+    room = _ROOM_OF.get(name)
+    if room is None:
         raise AttributeError(f"module 'claude_comms' has no attribute {name!r}")
-    return getattr(import_module(module), name)
+    return getattr(import_module(f"claude_comms.{room}"), name)
 
 
 def __dir__() -> list[str]:

@@ -349,6 +349,11 @@ class BudgetExceededError(ClaudeCommsError):
 class StoreError(ClaudeCommsError):
     """The store cannot be read or written."""
 
+    facts = ("response",)
+
+    response: str | None = None
+    """A complete answer that could not be stored: it is here and nowhere else."""
+
 
 class ConversationNotFoundError(StoreError):
     """No stored conversation has that id, or a prefix fits several (`matches`)."""

@@ -12,10 +12,13 @@ __all__ = ["make_private", "private_dir", "write_private"]
 
 
 def private_dir(path: Path) -> Path:
-    """Make `path` (0700, parents as needed) and return it. ConfigError where that is impossible."""
+    """Make `path` and the parents it lacks, each 0700, and return it. ConfigError where that is impossible."""
+    missing = [parent for parent in path.parents if not parent.exists()]
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.chmod(0o700)
+        # One by one: `parents=True` leaves the mode of those between to the umask.
+        for directory in (*reversed(missing), path):
+            directory.mkdir(mode=0o700, exist_ok=True)
+            directory.chmod(0o700)
     except OSError as error:
         raise ConfigError(
             f"cannot use {path} as a private directory: {error.strerror or error}."
@@ -34,6 +37,7 @@ def write_private(path: Path, text: str) -> None:
     """Replace `path` with `text` in one step (0600, UTF-8). A reader sees the old file or the new one."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
+        os.fchmod(descriptor, 0o600)  # mkstemp lets the umask take from it
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()

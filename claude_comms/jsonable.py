@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -16,6 +16,8 @@ from claude_comms.errors import ContextError
 __all__ = ["to_json_value"]
 
 _DEEPEST = 100
+_WIDEST_BITS = 10_000
+"""Python refuses to write integers of more than 4,300 digits, some 14,284 bits."""
 
 
 def to_json_value(value: object, *, field: str = "data") -> Any:
@@ -23,7 +25,8 @@ def to_json_value(value: object, *, field: str = "data") -> Any:
 
     Beyond JSON's own values: pydantic models and dataclasses become objects; datetime, date and time ISO 8601
     text; Decimal and UUID their text; an Enum its value; a tuple an array. Anything else, NaN, infinities,
-    keys that are not strings, cycles and more than 100 levels raise ContextError naming the path to it.
+    integers of more than 10,000 bits, keys that are not strings, lone surrogates, cycles and more than 100 levels
+    raise ContextError naming the path to it.
     """
     return _convert(value, field, 0)
 
@@ -34,8 +37,10 @@ def _convert(value: object, field: str, depth: int) -> Any:
     match value:
         case Enum():
             return _convert(value.value, field, depth)
-        case None | bool() | int():
+        case None | bool():
             return value
+        case int():
+            return _whole(value, field)
         case str():
             return _text(value, field)
         case float():
@@ -56,17 +61,33 @@ def _convert(value: object, field: str, depth: int) -> Any:
             return _convert_object(value, field, depth)
 
 
+def _whole(value: int, field: str) -> int:
+    if value.bit_length() > _WIDEST_BITS:
+        raise ContextError(f"{field}: an integer of {value.bit_length()} bits is too large. Pass it as text.")
+    return int(value)
+
+
 def _convert_object(value: object, field: str, depth: int) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         items = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
         return _convert(items, field, depth)
     dump = getattr(value, "model_dump", None)
     if callable(dump) and not isinstance(value, type):
-        return _convert(dump(), field, depth)
+        return _convert(_dumped(dump, value, field), field, depth + 1)
     raise ContextError(
         f"{field}: {type(value).__name__} cannot be sent. Pass JSON values, pydantic models, dataclasses,"
         " datetime, Decimal, UUID or Enum."
     )
+
+
+def _dumped(dump: Callable[[], object], value: object, field: str) -> object:
+    try:
+        return dump()
+    except Exception as error:
+        # A model's serializers are its author's code.
+        raise ContextError(
+            f"{field}: {type(value).__name__} cannot be dumped: {error}. Pass its JSON values."
+        ) from error
 
 
 def _key(key: object, field: str) -> str:
@@ -80,4 +101,4 @@ def _text(value: str, field: str) -> str:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ContextError(f"{field}: not valid Unicode (lone surrogate at {error.start}). Pass clean text.") from error
-    return str(value)
+    return str.__str__(value)  # a text Enum's own `str()` is its name

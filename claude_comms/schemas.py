@@ -6,7 +6,7 @@ time (jsonschema-rs with Rust's `regex`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from claude_comms.errors import Problem
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["schema_problems", "value_problems"]
 
 _MOST_PROBLEMS = 20
+_DEEPEST = 100
 
 
 def schema_problems(schema: object, *, field: str = "") -> list[Problem]:
@@ -38,13 +39,41 @@ def value_problems(schema: Mapping[str, Any] | bool, value: object, *, field: st
 
     Raises ValueError when `schema` is no schema: check it with `schema_problems` first.
     """
-    errors: Iterable[ValidationError] = _validator(schema).iter_errors(value)
+    validator = _validator(schema)
+    if _deeper_than(value, _DEEPEST):
+        return [Problem(f"more than {_DEEPEST} levels deep", field=field, hint="a flatter value")]
     found: list[Problem] = []
-    for error in errors:
-        found.append(Problem(_first_line(error), field=_field(field, error.instance_path)))
-        if len(found) == _MOST_PROBLEMS:
-            break
+    try:
+        errors: Iterable[ValidationError] = validator.iter_errors(value)
+        for error in errors:
+            found.append(Problem(_first_line(error), field=_field(field, error.instance_path)))
+            if len(found) == _MOST_PROBLEMS:
+                break
+    except Exception as error:  # noqa: BLE001 - lone surrogates, objects: whatever the conversion to Rust's values raises
+        found.append(Problem(f"not a JSON value: {_first_line(error)}", field=field))
     return found
+
+
+def _deeper_than(value: object, levels: int) -> bool:
+    """Whether `value` is nested further: jsonschema-rs 0.37 overflows the stack on some 10,000 levels."""
+    layer = [value]
+    for _ in range(levels + 1):
+        layer = [child for item in layer for child in _children(item)]
+        if not layer:
+            return False
+    return True
+
+
+def _children(value: object) -> Iterable[object]:
+    """What stands directly in `value`, of that what can hold more."""
+    if isinstance(value, dict):
+        items = cast("Iterable[object]", value.values())
+    elif isinstance(value, (list, tuple)):
+        items = cast("Iterable[object]", value)
+    else:
+        return ()
+    held: list[object] = [item for item in items if isinstance(item, (dict, list, tuple))]
+    return held
 
 
 def _validator(schema: object) -> Draft202012Validator:

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any, Literal, Self, cast
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from claude_comms.errors import ConfigError
 from claude_comms.types import RetryPolicy
@@ -137,6 +143,10 @@ class Settings(BaseSettings):
         for name, value in given.items():
             if value is not None:
                 values[name], origins[name] = value, "argument"
+        return cls._checked(values, origins)
+
+    @classmethod
+    def _checked(cls, values: Mapping[str, Any], origins: dict[str, str]) -> Self:
         try:
             settings = cls(**values)
         except ValidationError as error:
@@ -148,9 +158,10 @@ class Settings(BaseSettings):
         return self._origins.get(name, "default")
 
     def with_overrides(self, **overrides: Any) -> Self:
-        """A copy with some values replaced; None leaves a value as it is."""
+        """A copy with some values replaced; None leaves a value as it is. ConfigError where one is wrong."""
         given = {name: value for name, value in overrides.items() if value is not None}
-        return self.model_copy(update=given)._from({**self._origins, **dict.fromkeys(given, "argument")})
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return self._checked({**values, **given}, {**self._origins, **dict.fromkeys(given, "argument")})
 
     def _from(self, origins: dict[str, str]) -> Self:
         self._origins = origins
@@ -171,8 +182,11 @@ def _environment(settings: type[BaseSettings]) -> dict[str, Any]:
     }
     try:
         found = source()
-    except Exception as error:
-        raise ConfigError(f"environment: {error}. Correct the variable named there.") from error
+    except SettingsError as error:
+        # Only tables are parsed there; pydantic-settings tells the field in its text alone.
+        names = [name for name in settings.model_fields if f'"{name}"' in str(error)]
+        where = ", ".join(_variable(name) for name in names) or "environment"
+        raise ConfigError(f"{where}: not JSON. Set its fields one by one: {where}__NAME.") from error
     found = {_field_name(settings, name): value for name, value in found.items()}
     directories = os.environ.get(f"{_PREFIX}DESCRIPTORS")
     if directories:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from claude_comms.conversations import SearchHit
+    from claude_comms.descriptors import Match
     from claude_comms.errors import Problem
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "RetryPolicy",
     "Role",
     "Source",
+    "Started",
     "SystemBlock",
     "TokenCount",
     "TokenCounter",
@@ -54,8 +57,8 @@ __all__ = [
 OFFLINE, API, CLAUDE_CODE, BRIDGE = "offline", "api", "claude-code", "bridge"
 """The backends' names. Others may be registered, so the type stays `str`."""
 
-Direction = Literal["source", "target"]
-"""A module's part in a question."""
+ANONYMOUS = "anonymous"
+"""The source of a question that no registered module asks."""
 
 
 def new_id(prefix: str) -> str:
@@ -284,6 +287,19 @@ class Source(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Started(Record):
+    """The question is stored and on its way: to whom, over which backend, and why that one."""
+
+    thread_id: str
+    source: str
+    target: str
+    backend: str
+    reason: str
+    model: str
+    instance_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of the answer's text."""
 
@@ -307,7 +323,7 @@ class Retried(Record):
     wait_s: float
 
 
-TurnEvent = Delta | ToolUsed | Retried
+TurnEvent = Started | Delta | ToolUsed | Retried
 Emit = Callable[[TurnEvent], Awaitable[None]]
 """Where a backend puts what happens in a turn. It may wait: that is the flow control."""
 
@@ -453,6 +469,8 @@ class Question:
     source: str
     target: str
     prompt: str
+    source_path: Path | None = None
+    """Overrides the source's registered path; a source that is not registered gets a descriptor drafted from it."""
     thread_id: str | None = None
     data: Any = None
     schema: Mapping[str, Any] | None = None
@@ -465,7 +483,102 @@ class Question:
     deadline_s: float | None = None
     max_cost_usd: float | None = None
     idempotency_key: str | None = None
-    chain: Sequence[str] = ()
-    """The modules that led here, oldest first."""
     check: Callable[[Any], Sequence[Problem]] | None = None
     """What the answer's value must satisfy beyond `schema`; the problems it finds go into the repair turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What would be sent for a question, and to whom; nothing has been asked or stored."""
+
+    prompt: Prompt
+    backend: str
+    reason: str
+    """Why this backend."""
+    model: str
+    thread_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Check(Record):
+    """One finding of `diagnose`. `ok` is None for a remark that is neither good nor bad."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    hint: str = ""
+    duration_ms: float | None = None
+
+
+class Turn(Protocol):
+    """A question under way. Iterate it once for its events; `reply` waits for the whole answer."""
+
+    def __aiter__(self) -> AsyncIterator[TurnEvent]: ...
+
+    async def reply(self) -> Reply:
+        """The complete answer, or the error that the turn ended with. Takes what was not iterated as read."""
+        ...
+
+    async def thread_id(self) -> str | None:
+        """Its conversation, as soon as the question is stored; None where it ended before that."""
+        ...
+
+    async def interrupt(self) -> None:
+        """Stop it; what had come is stored as partial, and `reply` raises TurnFailedError (``interrupted``)."""
+        ...
+
+    async def close(self) -> None:
+        """Interrupt it if it still runs, and wait, bounded, until the store says how it ended."""
+        ...
+
+
+class Engine(Protocol):
+    """What a communicator speaks to: an engine in this process, or later a daemon's."""
+
+    async def open(self) -> None:
+        """Be ready to serve. Called once."""
+        ...
+
+    async def ask(self, question: Question) -> Turn:
+        """Start a question on its way."""
+        ...
+
+    async def preview(self, question: Question) -> Preview:
+        """What `ask` would send."""
+        ...
+
+    async def create_conversation(self, pair: Pair, *, title: str = "") -> Conversation: ...
+
+    async def get_conversation(self, wanted: str) -> Conversation: ...
+
+    async def list_conversations(
+        self,
+        *,
+        source: str | None = None,
+        target: str | None = None,
+        state: ConversationState | None = ConversationState.ACTIVE,
+        limit: int = 50,
+    ) -> list[Conversation]: ...
+
+    async def search_conversations(
+        self, text: str, *, source: str | None = None, target: str | None = None, limit: int = 20
+    ) -> list[SearchHit]: ...
+
+    async def archive_conversation(self, wanted: str) -> Conversation: ...
+
+    async def restore_conversation(self, wanted: str) -> Conversation: ...
+
+    async def find_modules(
+        self,
+        text: str | None = None,
+        *,
+        capability: str | None = None,
+        tag: str | None = None,
+        data_type: str | None = None,
+    ) -> list[Match]: ...
+
+    async def diagnose(self) -> list[Check]: ...
+
+    async def close(self) -> None:
+        """Interrupt what runs, store how it ended, let go of everything, in bounded time."""
+        ...

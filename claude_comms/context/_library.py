@@ -104,7 +104,7 @@ class Library:
             compiled = self._environment.get_template(name)
         except Exception as error:
             # Jinja2 and the compiler of the code it writes raise many kinds: syntax, recursion, memory.
-            raise self._wrong(error, files[0]) from error
+            raise self._wrong(error, files[0].path) from error
         params = _params(files)
         return Loaded(
             name=name,
@@ -118,25 +118,24 @@ class Library:
 
     def _closure(self, name: str) -> list[TemplateFile]:
         """The template and all it extends, includes or imports; itself first."""
-        first = self._file(name)
-        files = {name: first}
-        waiting: list[tuple[TemplateFile, tuple[str, ...]]] = [(first, (name,))]
-        while waiting:
-            file, chain = waiting.pop()
-            for used, line in references(file):
-                if used in chain:
-                    way = " → ".join((*chain, used))
-                    raise TemplateError(f"the template builds on itself: {way}.", path=file.path, line=line)
-                try:
-                    found = self._file(used)
-                except TemplateError as error:
-                    if error.path is not None:
-                        raise
-                    raise TemplateError(error.message, path=file.path, line=line) from error
-                if used not in files:
-                    files[used] = found
-                waiting.append((found, (*chain, used)))
-        return list(files.values())
+        found: dict[str, TemplateFile] = {}
+        self._collect(name, (), found)
+        return list(found.values())
+
+    def _collect(self, name: str, chain: tuple[str, ...], found: dict[str, TemplateFile]) -> None:
+        found[name] = file = self._file(name)
+        for used, line in references(file):
+            way = (*chain, name, used)
+            if used in way[:-1]:
+                raise TemplateError(f"the template builds on itself: {' → '.join(way)}.", path=file.path, line=line)
+            try:
+                if used not in found:
+                    self._collect(used, (*chain, name), found)
+            except TemplateError as error:
+                if error.path is not None:
+                    raise
+                # An unknown name has no file: what is wrong is where it is used.
+                raise TemplateError(error.message, path=file.path, line=line) from error
 
     def _file(self, name: str) -> TemplateFile:
         found = self._files.get(name)
@@ -162,11 +161,15 @@ class Library:
             tree = self._environment.parse(text, name, str(path))
         except Exception as error:
             # Beyond syntax errors: deep nesting ends in RecursionError.
-            raise self._wrong(error, None, path) from error
+            raise self._wrong(error, path) from error
         return TemplateFile(name, path, text, tree, required, defaults)
 
     def _check_variables(self, file: TemplateFile, known: frozenset[str]) -> None:
-        unknown = meta.find_undeclared_variables(file.tree) - known - {"range"}
+        try:
+            unknown = meta.find_undeclared_variables(file.tree) - known - {"range"}
+        except Exception as error:
+            # This runs the compiler, which also finds unknown filters.
+            raise self._wrong(error, file.path) from error
         for node in file.tree.find_all(nodes.Name):
             if node.name in unknown:
                 names = ", ".join(sorted(known))
@@ -177,11 +180,12 @@ class Library:
                     line=node.lineno,
                 )
 
-    def _wrong(self, error: Exception, file: TemplateFile | None, path: Path | None = None) -> TemplateError:
-        path = file.path if file is not None else path
+    def _wrong(self, error: Exception, path: Path) -> TemplateError:
+        """What is wrong in the template at `path`, or in the one that Jinja2 names."""
         line = 1
         if isinstance(error, TemplateSyntaxError):
-            path, line = Path(error.filename) if error.filename else path, error.lineno
+            line = error.lineno
+            path = next((file.path for file in self._files.values() if str(file.path) == error.filename), path)
         return TemplateError(_said(error), path=path, line=line)
 
     def _place(self, error: Exception, path: Path) -> tuple[Path, int]:

@@ -71,6 +71,8 @@ def declared_params(text: str, path: Path) -> tuple[tuple[str, ...], dict[str, A
         if not isinstance(signature, ast.Lambda) or _is_fancy(signature.args):
             raise ValueError("only names, and names with a default")
         names = [arg.arg for arg in signature.args.args]
+        if len(set(names)) < len(names):
+            raise ValueError("a name stands there twice")
         split = len(names) - len(signature.args.defaults)
         values = [ast.literal_eval(default) for default in signature.args.defaults]
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:

@@ -207,7 +207,8 @@ def withdraw(connection: Connection, question: NewQuestion) -> None:
     if question.is_new_thread:
         connection.execute(delete(conversations).where(thread))
     else:
-        connection.execute(update(conversations).where(thread), {"message_count": conversations.c.message_count - 1})
+        one_less = {"message_count": conversations.c.message_count - 1}
+        connection.execute(update(conversations).where(thread).values(one_less))
 
 
 def history(connection: Connection, thread_id: str) -> tuple[HistoryMessage, ...]:

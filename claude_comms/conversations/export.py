@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EXPORT_FORMATS", "export_conversation", "extension"]
 
-_MARKUP = re.compile(r"([!-/:-@\[-`{-~])")
+_MARKUP = re.compile(r"([\\`*_\[\]<>#~&$|!])")
 _BACKTICKS = re.compile("`+")
 _NOTES = {
     MessageState.PENDING: "waits for its answer",
@@ -77,12 +77,16 @@ def _message(message: Message) -> str:
 
 
 def _small_print(message: Message) -> str:
-    facts = [message.created_at.isoformat(timespec="seconds"), message.backend, message.model]
+    facts = [
+        message.created_at.isoformat(timespec="seconds"),
+        _inline(message.backend or ""),
+        _inline(message.model or ""),
+    ]
     if message.usage is not None:
         facts.append(_usage(message.usage))
     if message.duration_ms is not None:
         facts.append(f"{message.duration_ms / 1000:.1f} s")
-    return f"*{' · '.join(_inline(fact) for fact in facts if fact)}*"
+    return f"*{' · '.join(fact for fact in facts if fact)}*"
 
 
 def _usage(usage: Usage) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         loads_descriptor,
     )
     from claude_comms.descriptors._make import capability, descriptor
+    from claude_comms.descriptors._matching import Match
     from claude_comms.descriptors._model import (
         BaseDescriptor,
         Capability,
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
         Permissions,
         Relationship,
     )
+    from claude_comms.descriptors._module import Module
     from claude_comms.descriptors._permissions import wider_grants
-    from claude_comms.descriptors.registry import Match, Module, Registry
+    from claude_comms.descriptors.registry import Registry
 
 __all__ = [
     "BaseDescriptor",
@@ -64,7 +66,9 @@ _HOME_OF = {
         "Relationship",
     ),
     "_permissions": ("wider_grants",),
-    "registry": ("Match", "Module", "Registry"),
+    "_matching": ("Match",),
+    "_module": ("Module",),
+    "registry": ("Registry",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOME_OF.items() for name in names}
 

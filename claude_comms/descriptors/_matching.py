@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from claude_comms.descriptors._model import BaseDescriptor, Capability, DataType
-    from claude_comms.descriptors.registry import Module
+    from claude_comms.descriptors._module import Module
 
 __all__ = ["Filters", "Match", "ModuleIndex"]
 

@@ -250,10 +250,10 @@ class ModuleDescriptor(BaseDescriptor, _Part):
     """How the module stands to others."""
 
     hints: Hints = Hints()
-    """How a model should speak for the module."""
+    """Who a model is to be when it speaks for the module, and what it should keep in mind."""
 
     permissions: Permissions = Permissions()
-    """What the module's instances ask to use."""
+    """The tools that the module's instances ask for."""
 
     extends: ModuleName | None = None
     """Another descriptor's name: its fields are merged in. Own values win, lists add, mappings merge."""

@@ -74,6 +74,8 @@ class _Open:
     anchor: str | None
     nodes_before: int
     key: str | None = None
+    skips: bool = False
+    """The key is not usable, so its value counts for nothing."""
     keys: dict[str, int] = field(default_factory=dict[str, int])
     height: int = 1
 
@@ -116,7 +118,7 @@ class _Builder:
             self._take_value(event)
 
     def _take_key(self, parent: _Open, event: Event) -> None:
-        """A mapping's next key. One that is not usable gets a name of its own, so that reading goes on."""
+        """A mapping's next key. One that is not usable is told and its value skipped."""
         self._count(1, event.line)
         key, place = event.value, _join(parent.place, event.value)
         if len(place) > MAX_PLACE:
@@ -126,13 +128,14 @@ class _Builder:
         if event.kind is Kind.BAD or not isinstance(key, str):
             message, hint = key if event.kind is Kind.BAD else (f"a key must be text, not {key!r}", "quote it")
             self._problem(message, parent.place, event.line, hint)
-            key = f"\0{len(parent.keys)}"
+            key, parent.skips = "", True
         elif key in parent.keys:
             message = f"is there twice; the first one is on line {parent.keys[key]}"
             self._problem(message, place, event.line, "keep one")
         else:
             self.lines[place] = event.line
-        parent.keys.setdefault(key, event.line)
+        if not parent.skips:
+            parent.keys.setdefault(key, event.line)
         parent.key = key
 
     def _take_value(self, event: Event) -> None:
@@ -189,10 +192,9 @@ class _Builder:
         if isinstance(parent.value, list):
             parent.value.append(value)
             return
-        key = cast("str", parent.key)
-        if not key.startswith("\0"):
-            parent.value.setdefault(key, value)
-        parent.key = None
+        if not parent.skips:
+            parent.value.setdefault(cast("str", parent.key), value)
+        parent.key, parent.skips = None, False
 
     def _place(self) -> str:
         if not self._open:

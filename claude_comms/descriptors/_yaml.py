@@ -7,7 +7,7 @@ Plain words mean what YAML 1.2's core schema says: ``true`` and ``false`` are bo
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["to_yaml", "yaml_events"]
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_parse: Callable[..., Iterator[Any]] = yaml.parse  # pyright: ignore[reportUnknownMemberType]
+_parse = cast("Callable[..., Iterator[Any]]", yaml.parse)  # pyright: ignore[reportUnknownMemberType]
 _TEXT_TAGS = frozenset({"!", "tag:yaml.org,2002:str"})
 
 _WORDS = {
@@ -52,7 +52,7 @@ def yaml_events(text: str) -> Iterator[Event]:
     except yaml.YAMLError as error:
         said = str(error).partition("\n")[0]
         raise refuse(f"not YAML: {said}", None, "check for control characters") from error
-    except ValueError as error:  # an escape beyond Unicode, in PyYAML's own parser
+    except (ValueError, OverflowError) as error:  # an escape beyond Unicode, in PyYAML's own parser
         raise refuse(f"not YAML: {error}", None, "check the escapes in double quotes") from error
 
 
@@ -101,6 +101,10 @@ def _plain(text: str, line: int) -> Event:
     return Event(Kind.SCALAR, line, text)
 
 
+_ODD_BREAK = re.compile("[\x85\u2028\u2029\ufeff]")
+"""Line breaks of YAML 1.1 that PyYAML 6.0.3 folds away in other styles than double quotes."""
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes all that YAML 1.1 or 1.2 would not read as text, and writes long text as blocks."""
 
@@ -112,7 +116,7 @@ class _Dumper(yaml.SafeDumper):
 def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     lines = value.split("\n")
     block = len(lines) > 1 and lines[0].strip() and not any(line != line.rstrip() for line in lines)
-    style = "|" if block else None
+    style = '"' if _ODD_BREAK.search(value) else "|" if block else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)  # pyright: ignore[reportUnknownMemberType]
 
 

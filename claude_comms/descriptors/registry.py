@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from claude_comms.descriptors._catalogue import Candidate, Catalogue, Origin, View
-from claude_comms.descriptors._draft import draft_descriptor
 from claude_comms.descriptors._entry_points import found_entry_points, module_of
 from claude_comms.descriptors._extends import resolve
-from claude_comms.descriptors._file import dump_descriptor, load_descriptor, loads_descriptor, to_values
+from claude_comms.descriptors._file import dump_descriptor, load_descriptor, loads_descriptor
 from claude_comms.descriptors._matching import Filters, Match, ModuleIndex
 from claude_comms.descriptors._model import BaseDescriptor, ModuleDescriptor
-from claude_comms.descriptors._permissions import READING, wider_grants
+from claude_comms.descriptors._module import Module, content_digest
 from claude_comms.descriptors._registrations import Registration, Registrations, changing
-from claude_comms.errors import ConfigError, DescriptorError, Problem, UnknownModuleError
+from claude_comms.errors import ConfigError, DescriptorError, UnknownModuleError
 from claude_comms.files import private_dir, write_private
 
 if TYPE_CHECKING:
@@ -27,43 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["Match", "Module", "Registry"]
-
-
-@dataclass(frozen=True, slots=True)
-class Module:
-    """A module that is known: its descriptor, complete, and where that came from."""
-
-    name: str
-    descriptor: BaseDescriptor
-    path: Path | None
-    """The module's own directory, where it was registered with one."""
-    file: Path | None
-    """The descriptor's file; None for a module from an entry point."""
-    origin: Origin
-    hides: tuple[Path, ...]
-    """Files that claim the same name and do not count."""
-    granted: tuple[str, ...]
-    """What the user agreed to beyond reading the path."""
-    digest: str
-    """A hash of the descriptor's content, with all that it extends."""
-
-    @property
-    def ungranted(self) -> tuple[str, ...]:
-        """The tools that the descriptor asks for and that nobody has granted."""
-        return tuple(tool for tool in wider_grants(self.descriptor) if tool not in self.granted)
-
-    @property
-    def permissions_changed(self) -> bool:
-        """Whether the descriptor asks for more than was granted, so that the user must be asked."""
-        return bool(self.ungranted)
-
-    needs_confirmation = permissions_changed
-
-    @property
-    def grants(self) -> tuple[str, ...]:
-        """The tools that its instances may use: reading in its path, and what was asked for and granted."""
-        reading = READING if self.path is not None else ()
-        return (*reading, *(tool for tool in wider_grants(self.descriptor) if tool in self.granted))
 
 
 class Registry:
@@ -173,6 +133,8 @@ class Registry:
         if descriptor_file is None and descriptor is None and name not in self._names():
             if directory is None:
                 raise UnknownModuleError(name, self._names(), suggestion=self._close(name))
+            from claude_comms.descriptors._draft import draft_descriptor
+
             descriptor = draft_descriptor(name, directory)
         with self._lock, changing(self._file) as registrations:
             before = registrations.modules.get(name)
@@ -261,7 +223,7 @@ class Registry:
             origin="registered" if registration else origin,
             hides=tuple(dict.fromkeys(item.file for item in candidates if item.file != file)),
             granted=registration.granted if registration else (),
-            digest=_digest(descriptor, name),
+            digest=content_digest(descriptor, name),
         )
 
     def _choose(self, name: str, candidates: Sequence[Candidate]) -> tuple[BaseDescriptor, Path | None, Origin] | None:
@@ -270,7 +232,7 @@ class Registry:
         if first is None or first.origin == "shipped":
             descriptor = self._entry_point_module(name)
             if isinstance(descriptor, DescriptorError):
-                raise descriptor
+                raise DescriptorError(descriptor.problems, path=descriptor.path)  # anew: a kept one gathers tracebacks
             if descriptor is not None:
                 return descriptor, None, "entry point"
         if first is None:
@@ -364,20 +326,3 @@ def _text_digest(file: Path) -> str | None:
         return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
     except FileNotFoundError:
         return None
-
-
-def _digest(descriptor: BaseDescriptor, name: str) -> str:
-    """Of a file's values; of any other descriptor, of what it says of itself."""
-    if isinstance(descriptor, ModuleDescriptor):
-        content = json.dumps(to_values(descriptor), sort_keys=True)
-    else:
-        content = "\0".join(_said(descriptor, name))
-    return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _said(descriptor: BaseDescriptor, name: str) -> list[str]:
-    try:
-        return [descriptor.to_prompt("source"), descriptor.to_prompt("target"), *map(repr, descriptor.capabilities)]
-    except Exception as error:
-        message = f"{type(descriptor).__name__}.to_prompt failed: {type(error).__name__}: {error}"
-        raise DescriptorError([Problem(message, hint="repair its package")], path=f"entry point {name}") from error

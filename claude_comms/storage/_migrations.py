@@ -124,7 +124,8 @@ def _upgrade(path: Path, migrations: Path, connect: Callable[[], sqlite3.Connect
             command.upgrade(config, "head")
     except Exception as error:
         kept = f" The database before it: {backup}." if backup else ""
+        reason = getattr(error, "orig", None) or error
         raise StoreError(
-            f"the store {path} could not be migrated: {error}. Nothing was changed.{kept}"
+            f"the store {path} could not be migrated: {reason}. Nothing was changed.{kept}"
             " Use the version of claude-comms that you had, and report this."
         ) from error

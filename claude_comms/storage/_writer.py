@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import queue
 import threading
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Writer", "driver_of"]
 
 T = TypeVar("T")
+
+_LOG = logging.getLogger(__name__)
 
 _LARGEST_GROUP = 256
 
@@ -71,7 +74,7 @@ class Writer:
         return await future
 
     def post(self, fn: Callable[[Connection], object]) -> None:
-        """Run `fn` after what was submitted before; nobody hears what came of it."""
+        """Run `fn` after what was submitted before; nobody hears what came of it, but a failure is logged."""
         self._put(_Call(fn, None))
 
     def close(self, timeout_s: float) -> bool:
@@ -147,7 +150,9 @@ def driver_of(connection: Connection) -> sqlite3.Connection:
 def _acknowledge(group: Sequence[_Call]) -> None:
     by_loop: dict[asyncio.AbstractEventLoop, list[_Call]] = {}
     for call in group:
-        if call.future is not None:
+        if call.future is None and call.error is not None:
+            _LOG.error("a write that nobody waits for failed", exc_info=call.error)
+        elif call.future is not None:
             by_loop.setdefault(call.future.get_loop(), []).append(call)
     for loop, calls in by_loop.items():
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody is waiting

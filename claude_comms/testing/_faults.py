@@ -123,7 +123,7 @@ class Fault:
     @staticmethod
     def torn_event(after: int = 1) -> Fault:
         """An event stops in the middle of its data, and the body ends properly."""
-        torn = event("content_block_delta", index=0, delta={"type": "text_delta", "text": "half a "})[:-20]
+        torn = event("content_block_delta", index=0, delta={"type": "text_delta", "text": "half a "})[:-6]
         return Fault("torn_event", lambda exchange: _until(exchange, after, [Send(chunk(torn)), Send(LAST_CHUNK)]))
 
     @staticmethod

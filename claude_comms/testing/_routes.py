@@ -13,7 +13,7 @@ from claude_comms.testing._validation import refusal_of
 from claude_comms.testing._wire import Exchange, Send, Step, error_response, head, healthy, json_response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from claude_comms.testing._faults import Fault
     from claude_comms.testing._prompt_cache import PromptCache
@@ -54,8 +54,7 @@ class Routes:
     def respond(self, http: HttpRequest) -> Iterable[Step]:
         """Log the request and answer it."""
         request_id = f"req_loopback_{next(self._numbers):06d}"
-        key, _, _ = http.headers.get("x-api-key", "").partition("\n")
-        right, admitted = self._key_matches(key)
+        right, admitted = self._key_matches(_key_of(http.headers))
         headers = {name: "***" if name in _MASKED else value for name, value in http.headers.items()}
         request = RecordedRequest(http.method, http.path, headers, _parsed(http.body), right)
         # A fault is taken before the log wakes who waits, so that a test may set the next one at once.
@@ -75,7 +74,7 @@ class Routes:
         if not path.startswith("/v1/"):
             return error_response(404, "Not Found", request_id)
         if not admitted:
-            return error_response(401, "invalid x-api-key", request_id)
+            return error_response(401, "invalid API key", request_id)
         if size > _LARGEST_BYTES:
             return error_response(413, "Request exceeds the maximum size", request_id)
         match request.method, path:
@@ -125,6 +124,11 @@ def _models(path: str, request_id: str) -> Iterable[Step]:
         if model["id"] == wanted:
             return json_response(200, model, {"request-id": request_id})
     return error_response(404, f"model: {wanted}", request_id)
+
+
+def _key_of(headers: Mapping[str, str]) -> str:
+    """The key, as the API takes it: from ``x-api-key`` (Claude Code), or as a bearer token (the SDK 2.11)."""
+    return headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
 
 
 def _parsed(body: bytes) -> Any:

@@ -57,7 +57,7 @@ class LoopbackAPI:
     from any thread; those that wait block theirs.
 
     `script` may be a text or an Answer, for every question, or a function; by default the answer says which
-    question it answers. With `keys`, any other ``x-api-key`` gets a 401; without, every key is taken.
+    question it answers. With `keys`, any other key gets a 401; without, every key is taken.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class LoopbackAPI:
         self.key = "sk-ant-loopback-0000"
         """A key for clients. It opens nothing."""
         self.keys = keys
-        self.script: Script = _scripted(script)
+        self._script = _scripted(script)
         self.requests = RequestLog()
         self.base_url = ""
         """Where it listens, from `start` on; after `close` a connection there is refused."""
@@ -98,8 +98,11 @@ class LoopbackAPI:
         self._port = listener.getsockname()[1]
         self.base_url = f"http://127.0.0.1:{self._port}"
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, args=(self._loop, listener), name="loopback-api", daemon=True)
+        ready = threading.Event()
+        arguments = (self._loop, listener, ready)
+        self._thread = threading.Thread(target=self._run, args=arguments, name="loopback-api", daemon=True)
         self._thread.start()
+        ready.wait()
         return self
 
     def close(self) -> None:
@@ -119,6 +122,15 @@ class LoopbackAPI:
         self._cache.clear()
 
     # --- what it answers ---
+
+    @property
+    def script(self) -> Script:
+        """What answers when nothing is queued. Set it to a function, an Answer, a text, or None for the default."""
+        return self._script
+
+    @script.setter
+    def script(self, script: Script | Answer | str | None) -> None:
+        self._script = _scripted(script)
 
     def answer(self, text: str | Answer = "", **options: Any) -> None:
         """Queue one answer: a text with the options of `Answer`, or an Answer."""
@@ -140,6 +152,7 @@ class LoopbackAPI:
             "ANTHROPIC_API_KEY": self.key,
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "DISABLE_AUTOUPDATER": "1",
+            "NO_PROXY": "127.0.0.1",
         }
 
     def wait_for_requests(self, count: int, timeout_s: float = 10.0) -> list[RecordedRequest]:
@@ -159,10 +172,11 @@ class LoopbackAPI:
 
     # --- the server's thread ---
 
-    def _run(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop, listener: socket.socket, ready: threading.Event) -> None:
         asyncio.set_event_loop(loop)
         routes = Routes(self.requests, self._cache, self._key_matches, self._next_fault, self._next_answer)
         server = loop.run_until_complete(serve(listener, routes.respond, self._connected))
+        loop.call_soon(ready.set)  # only a running loop can be stopped
         try:
             loop.run_forever()
         finally:
@@ -195,7 +209,7 @@ class LoopbackAPI:
         with self._lock:
             if self._answers:
                 return self._answers[0] if keep else self._answers.popleft()
-        answer = self.script(request)
+        answer = self._script(request)
         return answer if isinstance(answer, Answer) else Answer(answer)
 
 

@@ -135,7 +135,7 @@ class Wording:
         return self._turn(f"the Messages API sent nothing for {idle_s:g} s. {_LOST}", "stalled", None, passing=True)
 
     def cut(self, why: object) -> Problem:
-        """the answer ended before its end."""
+        """The answer ended before its end."""
         return self._turn(f"the answer was cut off ({self.clean(why)}). {_LOST}", "cut", None, passing=True)
 
     def nonsense(self, why: object, line: object = "") -> Problem:

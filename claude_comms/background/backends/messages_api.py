@@ -43,7 +43,7 @@ _CLOSE_S = 1.0
 class MessagesApiBackend:
     """Asks the Messages API. One HTTP client serves all sessions; it is made when the first one opens.
 
-    Nothing is read from the environment: key and address are those given here. `idle_s` bounds how long the
+    Key and address are those given here, never ones from the environment. `idle_s` bounds how long the
     API may send nothing, not even a ping; `connect_s` how long a connection may take. `sleep` waits between tries.
     """
 
@@ -105,11 +105,10 @@ class MessagesApiBackend:
     async def count_tokens(self, prompt: Prompt, model: str, *, timeout_s: float = 10.0) -> TokenCount:
         """The API's own count of the prompt's tokens. One try, at most `timeout_s`; errors as `ask` raises them."""
         client = await self._opened()
-        messages: Any = messages_of(prompt)
-        system: Any = system_of(prompt)
+        asked: Any = {"model": model, "messages": messages_of(prompt), **_system(prompt)}
         with anyio.move_on_after(timeout_s):
             try:
-                counted = await client.messages.count_tokens(model=model, messages=messages, system=system)
+                counted = await client.messages.count_tokens(**asked)
             except Exception as error:  # noqa: BLE001 - the library's edge: whatever it raises becomes ours
                 self._fail(self._problem(error, model).error, error)
             return self._tokens(getattr(counted, "input_tokens", None))
@@ -119,17 +118,15 @@ class MessagesApiBackend:
 
     def turn(self, request: TurnRequest, emit: Emit) -> Turn:
         """The way of one question, ready to run."""
-        system: Any = system_of(request.prompt)
+        options: Any = {
+            "model": request.model,
+            "max_tokens": request.max_output_tokens,
+            **_system(request.prompt),
+        }
 
         async def send(messages: Any) -> AsyncStream[RawMessageStreamEvent]:
             client = await self._opened()
-            return await client.messages.create(
-                model=request.model,
-                max_tokens=request.max_output_tokens,
-                system=system,
-                messages=messages,
-                stream=True,
-            )
+            return await client.messages.create(**options, messages=messages, stream=True)
 
         return Turn(
             request,
@@ -202,6 +199,11 @@ class MessagesApiBackend:
         raise self._wording.nonsense("a count of tokens that is no number").error
 
 
+def _system(prompt: Prompt) -> dict[str, Any]:
+    blocks = system_of(prompt)
+    return {"system": blocks} if blocks else {}
+
+
 class MessagesApiSession:
     """One instance's use of the API. It holds nothing between turns, so a thousand of them are small."""
 
@@ -246,7 +248,7 @@ class MessagesApiSession:
             return TurnFailedError(
                 "the turn was interrupted. Ask again for a whole answer.", reason="interrupted", backend="api"
             )
-        allowed = (request.deadline or began) - began
+        allowed = max(0.0, (request.deadline or began) - began)
         return DeadlineExceededError(
             f"no complete answer came within {allowed:.3g} s. Allow more time, or ask for less.", deadline_s=allowed
         )

@@ -19,7 +19,7 @@ from claude_comms.errors import DescriptorError
 ALIASES = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 10)}]\n" for number in range(1, 12)
 )
-LONG_KEYS = "k" * 60_000 + ":\n" + "".join(f"  a{number}: 1\n" for number in range(9_000))
+LONG_KEYS = "? " + "k" * 60_000 + "\n:\n" + "".join(f"  a{number}: 1\n" for number in range(9_000))
 REFERENCES = (
     "name: x\ncapabilities:\n- name: a\n  examples: [{input: 1}]\n  input_schema:\n    $ref: '#/$defs/a0'\n    $defs:\n"
     + "".join(

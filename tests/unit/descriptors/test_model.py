@@ -104,7 +104,7 @@ def test_wrong_values_in_code_raise_our_error_with_every_problem() -> None:
 
 def test_a_descriptor_cannot_be_changed() -> None:
     with pytest.raises(Exception, match="frozen"):
-        full().name = "other"  # pyright: ignore[reportAttributeAccessIssue]
+        full().name = "other"
 
 
 def test_an_example_of_null_is_checked_and_one_that_is_not_given_is_not() -> None:

@@ -1,1 +1,0 @@
-"""The public face: communicators over an engine."""

@@ -1,0 +1,15 @@
+"""The public face: one line to ask another module, synchronous or not, with the conversation kept."""
+
+from __future__ import annotations
+
+from claude_comms.communicator._async import AsyncCommunicator
+from claude_comms.communicator._streams import AsyncMessageStream, MessageStream
+from claude_comms.communicator._sync import ModuleCommunicator, create_communicator
+
+__all__ = [
+    "AsyncCommunicator",
+    "AsyncMessageStream",
+    "MessageStream",
+    "ModuleCommunicator",
+    "create_communicator",
+]

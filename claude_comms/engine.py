@@ -1,1 +1,0 @@
-"""Where descriptors, store, context and pool meet: takes a question its whole way."""

@@ -1,0 +1,92 @@
+"""What is reachable, how fast, what is wrong: the findings behind `diagnose()` and `doctor`."""
+
+from __future__ import annotations
+
+import platform
+import sqlite3
+import time
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from claude_comms.background.backends import backend_names, choose_backend
+from claude_comms.errors import ClaudeCommsError
+from claude_comms.types import Check
+
+if TYPE_CHECKING:
+    from claude_comms.engine._engine import LocalEngine
+
+__all__ = ["diagnose"]
+
+_OPEN_TO_OTHERS = 0o077
+
+
+async def diagnose(engine: LocalEngine) -> list[Check]:
+    """Every finding, in the order in which a reader would look. Asks no model, sends nothing."""
+    return [
+        _versions(),
+        _home(engine),
+        await _store(engine),
+        _prices(engine),
+        *_modules(engine),
+        *[await _backend(engine, name) for name in backend_names()],
+        _choice(engine),
+    ]
+
+
+def _versions() -> Check:
+    found = [f"Python {platform.python_version()}", f"SQLite {sqlite3.sqlite_version}"]
+    for name in ("claude-module-comms", "anthropic"):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} not installed")
+    return Check("versions", None, ", ".join(found))
+
+
+def _home(engine: LocalEngine) -> Check:
+    home = engine.settings.home
+    mode = home.stat().st_mode
+    if mode & _OPEN_TO_OTHERS:
+        return Check("home", ok=False, detail=f"{home} is open to other users", hint=f"chmod 700 {home}")
+    return Check("home", ok=True, detail=str(home))
+
+
+async def _store(engine: LocalEngine) -> Check:
+    started = time.perf_counter()
+    try:
+        newest = await engine.store.list(limit=1, state=None)
+    except ClaudeCommsError as error:
+        return Check("store", ok=False, detail=str(error))
+    spent = round((time.perf_counter() - started) * 1000, 3)
+    last = f"last written {newest[0].updated_at:%Y-%m-%d %H:%M} UTC" if newest else "empty"
+    return Check("store", ok=True, detail=f"{engine.database.path}, {last}", duration_ms=spent)
+
+
+def _prices(engine: LocalEngine) -> Check:
+    return Check("prices", None, f"table of {engine.prices.price_date}")
+
+
+def _modules(engine: LocalEngine) -> list[Check]:
+    modules = engine.registry.list()
+    broken = [
+        Check("descriptor", ok=False, detail=str(error), hint="correct the file, or move it away")
+        for error in engine.registry.problems()
+    ]
+    return [Check("modules", ok=True, detail=", ".join(module.name for module in modules) or "none"), *broken]
+
+
+async def _backend(engine: LocalEngine, name: str) -> Check:
+    try:
+        health = await engine.backend(name).health()
+    except ClaudeCommsError as error:
+        return Check(f"backend {name}", None, str(error))
+    facts = "".join(f", {key} {value}" for key, value in health.facts.items())
+    return Check(f"backend {name}", True if health.usable else None, f"{health.reason}{facts}", hint=health.hint)
+
+
+def _choice(engine: LocalEngine) -> Check:
+    try:
+        choice = choose_backend(engine.settings, target_path=None)
+    except ClaudeCommsError as error:
+        return Check("new conversations", ok=False, detail=str(error))
+    return Check("new conversations", ok=True, detail=f"use {choice.backend}: {choice.reason}")

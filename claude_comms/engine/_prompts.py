@@ -1,0 +1,98 @@
+"""Prompts for questions: the generator's work, with the thread's history and the right token count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from claude_comms.context import estimate_tokens
+from claude_comms.errors import BackendError
+from claude_comms.types import TokenCount
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from claude_comms.background.backends.protocol import Backend
+    from claude_comms.context import ContextGenerator
+    from claude_comms.conversations import ConversationStore
+    from claude_comms.engine._route import Route
+    from claude_comms.settings import Settings
+    from claude_comms.types import Conversation, HistoryMessage, Prompt, Question
+
+__all__ = ["PromptBuilder"]
+
+_NEAR_THE_BUDGET = 0.5
+"""From this share of the budget on, an estimate is not good enough: it may be off by half."""
+
+
+@runtime_checkable
+class _CountsTokens(Protocol):
+    """A backend whose API counts tokens exactly."""
+
+    async def count_tokens(self, prompt: Prompt, model: str) -> TokenCount: ...
+
+
+class PromptBuilder:
+    """Builds prompts. Estimates tokens, and asks the backend for a count where it matters."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        generator: ContextGenerator,
+        store: ConversationStore,
+        backend: Callable[[str], Backend],
+    ) -> None:
+        self._settings = settings
+        self._generator = generator
+        self._store = store
+        self._backend = backend
+
+    async def build(
+        self, route: Route, question: Question, *, thread: Conversation | None, exact: bool = False
+    ) -> Prompt:
+        """The prompt for `question` on the `thread` as it is stored.
+
+        With `exact`, and from half the budget on, tokens are counted by the backend where it can. ContextError and
+        its kinds where the prompt cannot be built.
+        """
+        history = await self._store.history(thread.thread_id) if thread is not None else ()
+        prompt = self._generate(route, question, history, 1.0)
+        if not exact and prompt.tokens.tokens < _NEAR_THE_BUDGET * self._settings.context_budget_tokens:
+            return prompt
+        counted = await self._count(route, prompt)
+        if counted is None:
+            return prompt
+        scale = counted.tokens / max(1, prompt.tokens.tokens)
+        if counted.tokens > self._settings.context_budget_tokens or prompt.omitted:
+            prompt = self._generate(route, question, history, scale)
+            counted = await self._count(route, prompt) or prompt.tokens
+        return replace(prompt, tokens=counted)
+
+    def _generate(self, route: Route, question: Question, history: Sequence[HistoryMessage], scale: float) -> Prompt:
+        """One run of the generator; `scale` corrects its estimates by what a count has shown."""
+
+        def count(text: str) -> TokenCount:
+            return TokenCount(round(estimate_tokens(text).tokens * scale))
+
+        return self._generator.build(
+            route.source,
+            route.target,
+            question.prompt,
+            history=history,
+            data=question.data,
+            template=question.template,
+            context=question.context,
+            schema=question.schema,
+            budget_tokens=self._settings.context_budget_tokens,
+            count=estimate_tokens if scale == 1.0 else count,
+        )
+
+    async def _count(self, route: Route, prompt: Prompt) -> TokenCount | None:
+        """The backend's own count; None where it has none to give, and the estimate stays what it says it is."""
+        backend = self._backend(route.backend)
+        if not isinstance(backend, _CountsTokens):
+            return None
+        try:
+            return await backend.count_tokens(prompt, route.model)
+        except BackendError:
+            return None

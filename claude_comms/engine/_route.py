@@ -1,0 +1,126 @@
+"""Who asks whom, in which conversation, over which backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from claude_comms.background.backends import choose_backend
+from claude_comms.descriptors import ModuleDescriptor, draft_descriptor
+from claude_comms.errors import ConfigError, UnknownModuleError
+from claude_comms.types import ANONYMOUS, OFFLINE, InstanceSpec, Pair
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from claude_comms.conversations import ConversationStore
+    from claude_comms.descriptors import BaseDescriptor, Module, Registry
+    from claude_comms.settings import Settings
+    from claude_comms.types import Conversation, Question
+
+__all__ = ["Route", "Router"]
+
+_NOBODY = ModuleDescriptor(
+    name=ANONYMOUS,
+    summary="A developer or a program that is not registered as a module.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The way of one question."""
+
+    source: BaseDescriptor
+    target: BaseDescriptor
+    conversation: Conversation | None
+    """None: a new one is to be started."""
+    backend: str
+    reason: str
+    """Why this backend."""
+    model: str
+    directory: Path | None
+    """The target module's path."""
+
+    @property
+    def pair(self) -> Pair:
+        """Who asks whom."""
+        return Pair(self.source.name, self.target.name)
+
+    @property
+    def thread_id(self) -> str | None:
+        """The stored conversation that the question continues."""
+        return self.conversation.thread_id if self.conversation else None
+
+    @property
+    def spec(self) -> InstanceSpec:
+        """The instance that may answer."""
+        return InstanceSpec(self.pair, self.backend, self.model, directory=self.directory)
+
+
+class Router:
+    """Finds the way of a question from the registry, the store and the settings."""
+
+    def __init__(self, settings: Settings, registry: Registry, store: ConversationStore) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._store = store
+        self._drafts: dict[Path, ModuleDescriptor] = {}
+
+    async def route(self, question: Question) -> Route:
+        """The way of `question`. Raises before anything is stored: UnknownModuleError, DescriptorError,
+        ConversationNotFoundError, ConfigError where the conversation is another pair's.
+        """
+        target = self._registry.get(question.target)
+        source = self._source(question)
+        conversation = await self._conversation(question, source)
+        backend, reason = self._backend(question, conversation, target)
+        return Route(
+            source=source,
+            target=target.descriptor,
+            conversation=conversation,
+            backend=backend,
+            reason=reason,
+            model=self._model(question, conversation, backend),
+            directory=target.path,
+        )
+
+    def _source(self, question: Question) -> BaseDescriptor:
+        if question.source == ANONYMOUS:
+            return _NOBODY
+        try:
+            return self._registry.get(question.source).descriptor
+        except UnknownModuleError:
+            if question.source_path is None:
+                raise
+        path = question.source_path
+        if path not in self._drafts:
+            self._drafts[path] = draft_descriptor(question.source, path)
+        return self._drafts[path]
+
+    async def _conversation(self, question: Question, source: BaseDescriptor) -> Conversation | None:
+        if question.thread_id is None:
+            return None
+        conversation = await self._store.get(question.thread_id, messages=False)
+        if (conversation.source, conversation.target) != (source.name, question.target):
+            raise ConfigError(
+                f"conversation {conversation.thread_id} is between {conversation.source} and {conversation.target},"
+                f" not {source.name} and {question.target}. Continue it with its own pair, or start a new one."
+            )
+        return conversation
+
+    def _backend(self, question: Question, conversation: Conversation | None, target: Module) -> tuple[str, str]:
+        if question.backend not in (None, "auto"):
+            return question.backend, "asked for"
+        if conversation is not None and conversation.backend is not None:
+            return conversation.backend, "the conversation's own"
+        choice = choose_backend(self._settings, target_path=target.path)
+        return choice.backend, choice.reason
+
+    def _model(self, question: Question, conversation: Conversation | None, backend: str) -> str:
+        if backend == OFFLINE:
+            return OFFLINE
+        if question.model is not None:
+            return question.model
+        if conversation is not None and conversation.backend == backend and conversation.model is not None:
+            return conversation.model
+        return self._settings.model
