@@ -36,14 +36,15 @@ class Blocking(Generic[Inner]):
         self._inner = inner
         self._portal = portal
 
-    def _call(self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._portal.run(function, *args, **kwargs)
+    def call(self, method: Callable[Concatenate[Inner, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a method of the inner object and wait for it."""
+        return self._portal.run(method, self._inner, *args, **kwargs)
 
     def _each(self, items: AsyncIterator[T]) -> Iterator[T]:
         """Iterate over what lives in the loop."""
         while True:
             try:
-                item = self._call(items.__anext__)
+                item = self._portal.run(items.__anext__)
             except StopAsyncIteration:
                 return
             yield item
@@ -102,9 +103,9 @@ def blocking(
     """`method` of the inner object as one that waits, with the same signature and documentation."""
 
     def wait(self: Blocking[Inner], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._call(method, self._inner, *args, **kwargs)
+        return self.call(method, *args, **kwargs)
 
     functools.update_wrapper(wait, method)
-    del wait.__wrapped__  # pyright: ignore[reportFunctionMemberAccess] - it would pass for a coroutine function
-    wait.__signature__ = inspect.signature(method)  # pyright: ignore[reportFunctionMemberAccess]
+    vars(wait).pop("__wrapped__")  # it would pass for a coroutine function
+    vars(wait)["__signature__"] = inspect.signature(method)
     return wait

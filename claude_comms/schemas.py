@@ -72,7 +72,8 @@ def _children(value: object) -> Iterable[object]:
         items = cast("Iterable[object]", value)
     else:
         return ()
-    return (item for item in items if isinstance(item, (dict, list, tuple)))
+    held: list[object] = [item for item in items if isinstance(item, (dict, list, tuple))]
+    return held
 
 
 def _validator(schema: object) -> Draft202012Validator:

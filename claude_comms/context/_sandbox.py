@@ -1,11 +1,13 @@
 """Jinja2 with its teeth drawn: no attributes but plain ones, few filters, bounded loops and results.
 
 Templates are their user's own, but they are handed on like other files, so one must not be able to run code,
-read what it is not given, or fill the memory. A loop over a parameter's items is as long as the parameter.
+read what it is not given, or fill the memory by accident or with a line or two. Not bounded: a loop over a
+parameter's items is as long as the parameter, and a text may be doubled with ``~`` once for each line that does it.
 """
 
 from __future__ import annotations
 
+import json
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,24 +16,29 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from claude_comms.context._words import json_text
+from claude_comms.jsonable import to_json_value
 from claude_comms.text import fence
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from jinja2 import BaseLoader, Template
 
 __all__ = ["Sandbox", "render"]
 
 _MOST_STEPS = 100_000
 _MOST_CHARS = 1_000_000
+"""By so much may a result be longer than twice what the template is given."""
+_LONGEST_TEXT = 50_000_000
 _MOST_BITS = 256
 
 _FILTERS = (
-    "abs capitalize count d default dictsort first float groupby int items join last length list lower map max min"
-    " reject rejectattr replace reverse select selectattr sort string sum title trim truncate unique upper"
+    "abs capitalize count d default dictsort first float groupby int items last length list lower map max min"
+    " reject rejectattr reverse select selectattr sort string sum title trim truncate unique upper"
 ).split()
 
 # A few characters of a template can ask these for any length of result.
-_WIDE = frozenset("center expandtabs format format_map ljust replace rjust translate zfill".split())
+_WIDE = frozenset("center expandtabs format format_map join ljust replace rjust translate zfill".split())
 
 _steps: ContextVar[list[int]] = ContextVar("_steps")
 
@@ -53,7 +60,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         )
         self.globals = {"range": _range}
         self.filters = {name: self.filters[name] for name in _FILTERS}
-        self.filters |= {"fenced": _fenced, "json": json_text, "section": _section}
+        self.filters |= {"fenced": _fenced, "join": _join, "json": _json, "replace": _replace, "section": _section}
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Refuse what Jinja2 refuses, and methods of texts that make long texts of short ones."""
@@ -111,7 +118,35 @@ def _range(*bounds: int) -> range:
 
 def _fenced(value: object, label: str = "text") -> str:
     """Foreign text between marks that it cannot contain; what is no text becomes JSON."""
-    return fence(label, value if isinstance(value, str) else json_text(value))
+    return fence(label, value if isinstance(value, str) else _json(value))
+
+
+def _join(values: Iterable[object], between: str = "") -> str:
+    """Jinja2's join of bounded length, for texts and numbers."""
+    texts = [str(value) for value in values]
+    _check_length(sum(map(len, texts)) + len(between) * len(texts))
+    return between.join(texts)
+
+
+def _replace(text: str, old: str, new: str) -> str:
+    """Every `old` in `text` as `new`, of bounded length."""
+    _check_length(len(text) + text.count(old) * len(new))
+    return text.replace(old, new)
+
+
+def _json(value: object) -> str:
+    """`value` as JSON of bounded length."""
+    size, pieces = 0, list[str]()
+    for piece in json.JSONEncoder(ensure_ascii=False, default=to_json_value).iterencode(value):
+        size += len(piece)
+        _check_length(size)
+        pieces.append(piece)
+    return "".join(pieces)
+
+
+def _check_length(chars: int) -> None:
+    if chars > _LONGEST_TEXT:
+        raise SecurityError("a text this large")
 
 
 def _section(text: str) -> str:
@@ -137,8 +172,8 @@ def _check_size(operator: str, left: Any, right: Any) -> None:
                 and (left.bit_length() + right.bit_length() > _MOST_BITS)
             ):
                 raise SecurityError("* with a result this large")
-        case "+" if _size(left) + _size(right) > 10 * _MOST_CHARS:
-            raise SecurityError("+ with a result this large")
+        case "+":
+            _check_length(_size(left) + _size(right))
         case _:
             pass
 

@@ -79,11 +79,11 @@ class ConversationStore:
         """The whole `thread_id` that `id_or_prefix` begins."""
         return await self._database.read(lambda connection: _resolve(connection, id_or_prefix))
 
-    async def get(self, id_or_prefix: str) -> Conversation:
-        """The conversation with all its messages."""
+    async def get(self, id_or_prefix: str, *, messages: bool = True) -> Conversation:
+        """The conversation with all its messages, or without them."""
 
         def read(connection: Connection) -> Conversation:
-            return _load(connection, _resolve(connection, id_or_prefix), with_messages=True)
+            return _load(connection, _resolve(connection, id_or_prefix), with_messages=messages)
 
         return await self._database.read(read)
 
@@ -146,8 +146,8 @@ class ConversationStore:
     ) -> list[SearchHit]:
         """The messages that have all words of `text`, or, where there are none, any of them. Best first.
 
-        Words are stemmed as English; nothing in `text` acts as a search syntax. Of very common words the newest
-        2,000 matches are ranked. Of a text, the first 200,000 characters are searched.
+        Words are stemmed as English; nothing in `text` acts as a search syntax. Of words that are in 1,000 messages
+        or more, the newest 1,000 matches are looked at. Of a text, the first 200,000 characters are searched.
         """
 
         def read(connection: Connection) -> list[SearchHit]:

@@ -10,7 +10,7 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 from claude_comms.descriptors._file import SUFFIXES, load_named
 from claude_comms.descriptors._registrations import Registration, read_registrations
@@ -29,17 +29,13 @@ _YOUNG_NS = 50_000_000
 """File systems count time in ticks: of two changes within one, the second may leave no trace."""
 
 
-class Signature(NamedTuple):
-    """What changes when a file does."""
+Signature = tuple[int, int, int]
+"""What changes when a file does: its time of change (which also moves with the time of modification), size, inode."""
 
-    changed_ns: int
-    modified_ns: int
-    size: int
-    inode: int
 
-    def is_young(self, now_ns: int) -> bool:
-        """Whether another change could still look the same."""
-        return abs(now_ns - self.changed_ns) < _YOUNG_NS
+def _is_young(mark: Signature, now_ns: int) -> bool:
+    """Whether another change could still look the same."""
+    return abs(now_ns - mark[0]) < _YOUNG_NS
 
 
 def signature(path: str) -> Signature | None:
@@ -48,7 +44,7 @@ def signature(path: str) -> Signature | None:
         status = os.stat(path)  # noqa: PTH116 - a third of the time of Path.stat, on the way of every question
     except OSError:
         return None
-    return Signature(status.st_ctime_ns, status.st_mtime_ns, status.st_size, status.st_ino)
+    return (status.st_ctime_ns, status.st_size, status.st_ino)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +65,7 @@ class View:
     registrations: dict[str, Registration] = field(default_factory=dict[str, Registration])
     missing: list[DescriptorError] = field(default_factory=list[DescriptorError])
     """Directories that were named and are not there."""
-    watched: dict[str, Signature | None] = field(default_factory=dict[str, "Signature | None"])
+    watched: dict[str, Signature | None] = field(default_factory=dict[str, Signature | None])
     settled: bool = True
 
     def holds(self) -> bool:
@@ -102,7 +98,7 @@ class Catalogue:
             self._watch(view, directory)
             for file in self._files(view, directory, origin):
                 self._add(view, file, origin)
-        view.settled = not any(mark and mark.is_young(now_ns) for mark in view.watched.values())
+        view.settled = not any(mark and _is_young(mark, now_ns) for mark in view.watched.values())
         self._loaded = {path: known for path, known in self._loaded.items() if path in view.watched}
         return view
 
@@ -136,7 +132,7 @@ class Catalogue:
 
     def _load(self, file: Path, mark: Signature) -> tuple[str, ModuleDescriptor | DescriptorError]:
         known = self._loaded.get(str(file))
-        if known is None or known[0] != mark or mark.is_young(time.time_ns()):
+        if known is None or known[0] != mark or _is_young(mark, time.time_ns()):
             known = self._loaded[str(file)] = (mark, *load_named(file))
         return known[1:]
 

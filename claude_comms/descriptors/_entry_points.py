@@ -7,22 +7,26 @@ entry point's.
 
 from __future__ import annotations
 
-import importlib.metadata
 from difflib import get_close_matches
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from claude_comms.descriptors._model import BaseDescriptor, ModuleDescriptor
 from claude_comms.errors import DescriptorError, Problem
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["GROUP", "descriptor_class", "found_entry_points", "module_of"]
 
 GROUP = "claude_comms.descriptors"
 
 
-def found_entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+def found_entry_points() -> dict[str, EntryPoint]:
     """The group's entry points by name. Nothing is imported. Of two of a name, the first on the path counts."""
-    found: dict[str, importlib.metadata.EntryPoint] = {}
-    for entry_point in importlib.metadata.entry_points(group=GROUP):
+    from importlib.metadata import entry_points
+
+    found: dict[str, EntryPoint] = {}
+    for entry_point in entry_points(group=GROUP):
         found.setdefault(entry_point.name, entry_point)
     return found
 
@@ -45,7 +49,7 @@ def descriptor_class(name: str) -> type[ModuleDescriptor]:
     raise DescriptorError([Problem(message, "class", hint="only such a class can read files")])
 
 
-def module_of(entry_point: importlib.metadata.EntryPoint) -> BaseDescriptor | None:
+def module_of(entry_point: EntryPoint) -> BaseDescriptor | None:
     """The module that an entry point is; None for a class that only serves files."""
     loaded = _load(entry_point, "")
     if isinstance(loaded, type) and issubclass(loaded, ModuleDescriptor):
@@ -57,7 +61,7 @@ def module_of(entry_point: importlib.metadata.EntryPoint) -> BaseDescriptor | No
     return descriptor
 
 
-def _call(entry_point: importlib.metadata.EntryPoint, make: object) -> BaseDescriptor:
+def _call(entry_point: EntryPoint, make: object) -> BaseDescriptor:
     try:
         made: object = make() if callable(make) else None
         if isinstance(made, BaseDescriptor) and isinstance(cast("object", made.name), str):
@@ -70,17 +74,17 @@ def _call(entry_point: importlib.metadata.EntryPoint, make: object) -> BaseDescr
     )
 
 
-def _load(entry_point: importlib.metadata.EntryPoint, field: str) -> object:
+def _load(entry_point: EntryPoint, field: str) -> object:
     try:
         return entry_point.load()
     except Exception as error:
         raise _broken(entry_point, error, field) from error
 
 
-def _broken(entry_point: importlib.metadata.EntryPoint, error: Exception, field: str) -> DescriptorError:
+def _broken(entry_point: EntryPoint, error: Exception, field: str) -> DescriptorError:
     message = f"{entry_point.value} cannot be loaded: {type(error).__name__}: {error}"
     return DescriptorError([Problem(message, field, hint="repair or uninstall its package")], path=_where(entry_point))
 
 
-def _where(entry_point: importlib.metadata.EntryPoint) -> str:
+def _where(entry_point: EntryPoint) -> str:
     return f"entry point {entry_point.name}"

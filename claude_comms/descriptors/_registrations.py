@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path  # noqa: TC003 - pydantic reads it
 from typing import TYPE_CHECKING, Literal
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from claude_comms.errors import ConfigError
@@ -67,6 +66,8 @@ def changing(path: Path) -> Generator[Registrations]:
 
     Nothing is written where the block raises. ConfigError where another process holds the lock for 10 s.
     """
+    from filelock import FileLock, Timeout
+
     private_dir(path.parent)
     try:
         with FileLock(path.with_suffix(".lock"), timeout=_LOCK_WAIT_S, mode=0o600):

@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from claude_comms.descriptors._catalogue import Candidate, Catalogue, Origin, View
-from claude_comms.descriptors._draft import draft_descriptor
 from claude_comms.descriptors._entry_points import found_entry_points, module_of
 from claude_comms.descriptors._extends import resolve
 from claude_comms.descriptors._file import dump_descriptor, load_descriptor, loads_descriptor
@@ -134,6 +133,8 @@ class Registry:
         if descriptor_file is None and descriptor is None and name not in self._names():
             if directory is None:
                 raise UnknownModuleError(name, self._names(), suggestion=self._close(name))
+            from claude_comms.descriptors._draft import draft_descriptor
+
             descriptor = draft_descriptor(name, directory)
         with self._lock, changing(self._file) as registrations:
             before = registrations.modules.get(name)

@@ -12,7 +12,7 @@ from claude_comms.schemas import schema_problems, value_problems
 if TYPE_CHECKING:
     from claude_comms.types import Question
 
-__all__ = ["check_schema", "read_value"]
+__all__ = ["check_schema", "declines", "read_value"]
 
 _FENCED = re.compile(r"\A\s*(?:[^\n`]*\n+)?```(?:json)?[ \t]*\n(.*?)\n?```\s*\Z", re.DOTALL)
 
@@ -41,6 +41,11 @@ def read_value(text: str, question: Question) -> tuple[Any, list[Problem]]:
     if not problems and question.check is not None:
         problems = list(question.check(value))
     return value, problems
+
+
+def declines(text: str) -> bool:
+    """Whether the answer is the protocol's "I can't" or a question back: no repair will give it a shape."""
+    return text.lstrip().startswith(("CANNOT:", "ASK:"))
 
 
 def _refuse_constant(name: str) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from claude_comms.conversations import ConversationChangedError
-from claude_comms.engine._answers import check_schema, read_value
+from claude_comms.conversations import ConversationChangedError, IdempotencyKeyTakenError
+from claude_comms.engine._answers import check_schema, declines, read_value
 from claude_comms.engine._replay import digest, repair_key, replay
 from claude_comms.errors import (
     ClaudeCommsError,
@@ -25,7 +26,7 @@ from claude_comms.text import shorten
 from claude_comms.types import OFFLINE, Delta, Reply, Started, TurnRequest, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from claude_comms.accounting import PriceTable
     from claude_comms.background.backends.protocol import Backend
@@ -88,15 +89,22 @@ class Asking:
         check_schema(self._question)
         if self._deadline_s <= 0:
             raise DeadlineExceededError("the deadline is not in the future. Give more seconds.", deadline_s=0.0)
-        known = await replay(self._parts.store, self._question, self._deadline)
-        if known is not None:
-            return known
+        while True:
+            known = await replay(self._parts.store, self._question, self._deadline)
+            if known is not None:
+                return known
+            with suppress(IdempotencyKeyTakenError):  # by somebody who asked the same in this moment
+                return await self._answer()
+
+    async def _answer(self) -> Reply:
         route = await self._parts.router.route(self._question)
         self._refuse_unsupported(route)
-        async with self._parts.pool.lease(route.spec, route.thread_id, self._deadline) as lease:
+        with await self._parts.pool.lease(route.spec, route.thread_id, self._deadline) as lease:
             answered = await self._ask(lease, route, self._question)
-            if answered.problems:
+            if answered.problems and not declines(answered.result.text):
                 answered = await self._repair(lease, route, answered)
+            if answered.problems:
+                raise _unshaped(answered)
             return self._reply(route, lease, answered)
 
     # --- one turn ------------------------------------------------------------------------------
@@ -196,25 +204,28 @@ class Asking:
         value, problems = read_value(result.text, question) if question.schema is not None else (None, [])
         usage = self._priced(route, result.usage)
         with anyio.CancelScope(shield=True):
-            try:
-                message = await self._parts.store.complete_turn(
-                    asked.message_id,
-                    text=result.text,
-                    model=result.model,
-                    backend=route.backend,
-                    instance_id=lease.instance.instance_id,
-                    usage=usage,
-                    price_date=self._parts.prices.date,
-                    stop_reason=result.stop_reason,
-                    duration_ms=_since(started),
-                    data=None if problems else value,
-                    sources=result.sources,
-                    retries=result.retries,
-                )
-            except StoreError as error:
-                error.thread_id, error.response = asked.thread_id, result.text
-                raise
-        return _Answered(message, result, usage, value, problems)
+            message = await self._store_answer(
+                asked,
+                text=result.text,
+                model=result.model,
+                backend=route.backend,
+                instance_id=lease.instance.instance_id,
+                usage=usage,
+                price_date=self._parts.prices.price_date,
+                stop_reason=result.stop_reason,
+                duration_ms=_since(started),
+                data=None if problems else value,
+                sources=result.sources,
+                retries=result.retries,
+            )
+            return _Answered(message, result, usage, value, problems)
+
+    async def _store_answer(self, asked: Message, *, text: str, **facts: Any) -> Message:
+        try:
+            return await self._parts.store.complete_turn(asked.message_id, text=text, **facts)
+        except StoreError as error:
+            error.thread_id, error.response = asked.thread_id, text
+            raise
 
     async def _record_failure(
         self, asked: Message, route: Route, lease: Lease, error: BaseException, started: float
@@ -224,12 +235,13 @@ class Asking:
         usage = getattr(error, "usage", None)
         if isinstance(error, ClaudeCommsError):
             error.thread_id = asked.thread_id
-        with anyio.move_on_after(_STORE_WAIT_S, shield=True):
+        with anyio.move_on_after(_STORE_WAIT_S, shield=True), _noted(error):
             await self._parts.store.fail_turn(
                 asked.message_id,
                 error=_facts_of(error),
                 partial=partial,
                 usage=self._priced(route, usage) if isinstance(usage, Usage) else None,
+                price_date=self._parts.prices.price_date,
                 backend=route.backend,
                 model=route.model,
                 instance_id=lease.instance.instance_id,
@@ -238,7 +250,7 @@ class Asking:
             )
 
     def _priced(self, route: Route, usage: Usage) -> Usage:
-        priced = usage if usage.cost_usd is not None else self._parts.prices.priced(usage, route.model)
+        priced = self._parts.prices.priced(usage, route.model)
         self._spent += priced
         return priced
 
@@ -263,12 +275,7 @@ class Asking:
             data=None,
             idempotency_key=repair_key(self._question.idempotency_key),
         )
-        repaired = await self._ask(lease, replace(route, conversation=conversation), question)
-        if repaired.problems:
-            error = ReplyValidationError(repaired.problems, repaired.result.text)
-            error.thread_id = repaired.message.thread_id
-            raise error
-        return repaired
+        return await self._ask(lease, replace(route, conversation=conversation), question)
 
     # --- the reply -----------------------------------------------------------------------------
 
@@ -288,6 +295,21 @@ class Asking:
             duration_ms=_since(self._started),
             sources=answered.result.sources,
         )
+
+
+def _unshaped(answered: _Answered) -> ReplyValidationError:
+    error = ReplyValidationError(answered.problems, answered.result.text)
+    error.thread_id = answered.message.thread_id
+    return error
+
+
+@contextmanager
+def _noted(error: BaseException) -> Generator[None]:
+    """Why the turn failed matters more than that the store could not be told: that becomes a note."""
+    try:
+        yield
+    except StoreError as trouble:
+        error.add_note(f"The question could not be marked as failed: {trouble}")
 
 
 def _started(route: Route, lease: Lease, asked: Message) -> Started:

@@ -63,7 +63,7 @@ async def _store(engine: LocalEngine) -> Check:
 
 
 def _prices(engine: LocalEngine) -> Check:
-    return Check("prices", None, f"table of {engine.prices.date}")
+    return Check("prices", None, f"table of {engine.prices.price_date}")
 
 
 def _modules(engine: LocalEngine) -> list[Check]:

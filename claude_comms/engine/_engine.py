@@ -19,11 +19,12 @@ from claude_comms.engine._prompts import PromptBuilder
 from claude_comms.engine._route import Router
 from claude_comms.engine._turn import RunningTurn
 from claude_comms.files import private_dir
-from claude_comms.storage import Database
+from claude_comms.storage import Database, OwnerLock
 from claude_comms.types import ConversationState, Preview
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from claude_comms.background.backends.protocol import Backend
     from claude_comms.conversations import SearchHit
@@ -52,9 +53,10 @@ class LocalEngine:
     ) -> None:
         self.settings = settings
         self.registry = Registry(settings.home, settings.descriptors)
-        self.generator = generator or ContextGenerator(template_dirs=[settings.home / "templates"])
+        self.generator = generator or _own_generator(settings.home / "templates")
         self.database = Database(settings.database_path)
-        self.store = ConversationStore(self.database)
+        self._owner = OwnerLock(settings.database_path)
+        self.store = ConversationStore(self.database, self._owner)
         self.pool = Pool(
             self.backend,
             max_instances=settings.max_instances,
@@ -91,6 +93,7 @@ class LocalEngine:
         """Open the store, mark what a dead process left in flight, and be ready to serve."""
         private_dir(self.settings.home)
         await self.database.open()
+        await anyio.to_thread.run_sync(self._owner.acquire)
         await self.store.mark_abandoned()
         ready = anyio.Event()
         self._host = asyncio.create_task(self._serve(ready), name="claude-comms engine")
@@ -99,10 +102,8 @@ class LocalEngine:
     async def _serve(self, ready: anyio.Event) -> None:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            await self.pool.start(tasks)
             ready.set()
             await self._stopping.wait()
-            await self.pool.close()
             tasks.cancel_scope.cancel()
 
     async def close(self) -> None:
@@ -116,10 +117,9 @@ class LocalEngine:
             _, late = await asyncio.wait({self._host}, timeout=_CLOSE_WAIT_S)
             for task in late:
                 task.cancel()
-        for backend in self._backends.values():
-            with anyio.move_on_after(_CLOSE_WAIT_S, shield=True):
-                await backend.close()
+        await self.pool.close()
         await self.database.close()
+        await anyio.to_thread.run_sync(self._owner.release)
 
     # --- asking --------------------------------------------------------------------------------
 
@@ -195,3 +195,8 @@ class LocalEngine:
     async def diagnose(self) -> list[Check]:
         """What is reachable, how fast, what is wrong."""
         return await diagnose(self)
+
+
+def _own_generator(templates: Path) -> ContextGenerator:
+    """The default generator, with the user's templates where there are any."""
+    return ContextGenerator(template_dirs=[templates] if templates.is_dir() else [])

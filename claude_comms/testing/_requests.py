@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 __all__ = ["RecordedRequest", "RequestLog"]
+
+_FENCED_QUESTION = re.compile(r"<(question-[0-9a-f]+)>\n(.*)\n</\1>\s*\Z", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,10 @@ class RecordedRequest:
 
     @property
     def question(self) -> str:
-        """The last paragraph of the last user message: where claude-comms puts the question."""
+        """What claude-comms asked: the fenced question that ends the last user message, else its last paragraph."""
         asked = next((text for role, text in reversed(self.thread) if role == "user"), "")
-        return asked.strip().rpartition("\n\n")[2].strip()
+        fenced = _FENCED_QUESTION.search(asked)
+        return fenced[2] if fenced else asked.strip().rpartition("\n\n")[2].strip()
 
     @property
     def tools(self) -> list[str]:

@@ -58,7 +58,8 @@ def test_an_answer_of_the_affordable_length_keeps_within_the_budget(prices: Pric
         assert tokens is not None
         worst = prices.cost(model, 0, tokens, 0, 10_000)
         longer = prices.cost(model, 0, tokens + 2, 0, 10_000)
-        assert worst is not None and longer is not None
+        assert worst is not None
+        assert longer is not None
         assert worst <= 0.5 + 1e-9 < longer
 
 
@@ -75,10 +76,15 @@ def test_the_table_says_when_and_where_it_was_read(prices: PriceTable) -> None:
 
 
 def test_all_current_models_have_a_price(prices: PriceTable) -> None:
-    families = {"fable": ("5", "5-1"), "opus": ("4-5", "4-6", "4-7", "4-8", "5", "5-5"), "haiku": ("4-5", "5-5")}
-    families["sonnet"] = ("4-5", "4-6", "5", "5-5")
+    families = {
+        "fable": "5 5-1",
+        "mythos": "5 5-1",
+        "opus": "4-5 4-6 4-7 4-8 5 5-5",
+        "sonnet": "4-5 4-6 5 5-5",
+        "haiku": "4-5 5-5",
+    }
     for family, versions in families.items():
-        for version in versions:
+        for version in versions.split():
             price = prices.price(f"claude-{family}-{version}")
             assert price is not None
             assert 0 < price.rates.cache_read < price.rates.input < price.rates.cache_write < price.rates.output

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from claude_comms.context import COMPONENTS, Component, ComponentInput, ContextGenerator, Descriptor
 from claude_comms.errors import ContextError, ContextTooLargeError, TemplateError
@@ -132,6 +133,32 @@ def test_a_descriptor_is_read_once_and_let_go_with_its_module(arangodb: Descript
     del source
     gc.collect()
     assert gone() is None
+
+
+def test_a_pydantic_model_serves_as_a_descriptor(generator: ContextGenerator, marker: Descriptor) -> None:
+    class Skill(BaseModel):
+        name: str
+        description: str = ""
+        tags: list[str] = []
+        input_schema: dict[str, Any] | None = None
+        output_schema: dict[str, Any] | None = None
+        examples: list[Any] = []
+
+    class Card(BaseModel):
+        name: str
+        summary: str = ""
+        description: str = ""
+        capabilities: list[Skill] = []
+        data_types: list[str] = []
+        relationships: list[Any] = []
+
+        def to_prompt(self, role: str) -> str:
+            return f"{self.name} as {role}"
+
+    card = Card(name="redis", capabilities=[Skill(name="get", input_schema={"type": "string"})])
+    first, second = (generator.build(marker, card, "get it") for _ in range(2))
+    assert first.system[0] is second.system[0]
+    assert 'Input schema: {"type": "string"}' in first.message
 
 
 # --- the last message ----------------------------------------------------------------------------
@@ -338,8 +365,9 @@ def test_the_budget_is_never_exceeded(
             marker, arangodb, QUESTION, history=history, data=data, budget_tokens=budget, count=count
         )
     except ContextTooLargeError:
-        with pytest.raises(ContextTooLargeError):  # then history was not what made it too large
-            generator.build(marker, arangodb, QUESTION, data=data, budget_tokens=budget, count=count)
+        # Then it was not the history: without one, and without the 100 tokens that the note about it may take, too.
+        with pytest.raises(ContextTooLargeError):
+            generator.build(marker, arangodb, QUESTION, data=data, budget_tokens=budget - 100, count=count)
         return
     sent = [block.text for block in prompt.system] + [m.text for m in prompt.history] + [prompt.message]
     assert sum(count(text).tokens for text in sent) == prompt.tokens.tokens <= budget

@@ -120,6 +120,11 @@ def test_what_a_template_makes_is_not_escaped_or_rewritten(write: Callable[..., 
     assert ask(text=text) == fence("text", text)
 
 
+def test_the_filters_do_what_their_names_say(write: Callable[..., Path], ask: Ask) -> None:
+    write("""{# params: words #}{{ words | join(", ") }}|{{ "aba" | replace("a", "c") }}|{{ words | json }}""")
+    assert ask(words=["x", 1, "é"]) == 'x, 1, é|cbc|["x", 1, "é"]'
+
+
 def test_the_version_changes_with_a_template_and_with_its_parent(
     write: Callable[..., Path], tmp_path: Path, marker: Descriptor, arangodb: Descriptor
 ) -> None:
@@ -217,6 +222,10 @@ WRONG = {
     "\n{{ 'a' * 10000000 }}": (2, "result this large"),
     "\n{{ 10000000 * [1] }}": (2, "result this large"),
     "\n{{ 9 ** 9 ** 9 }}": (2, "result this large"),
+    "\n{{ range(1000) | join('a' * 100000) | length }}": (2, "a text this large"),
+    "\n{{ ''.join(['a']) }}": (2, "SecurityError"),
+    "\n{{ ('a' * 10000) | replace('a', 'a' * 10000) | length }}": (2, "a text this large"),
+    "\n{{ (['a' * 100000] * 10000) | json | length }}": (2, "a text this large"),
     "\n{{ lipsum(n=1000) }}": (2, "nothing is named 'lipsum'"),
     "\n{{ data | center(10) }}": (2, "No filter named 'center'"),
     "\n{% for x in range(10 ** 6) %}{% endfor %}": (2, "more than 100,000 steps"),

@@ -5,11 +5,15 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text as sql
 
 from claude_comms.types import MessageState, Pair, Role
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from claude_comms.conversations import ConversationStore, SearchHit
+    from claude_comms.storage import Database
 
 pytestmark = pytest.mark.anyio
 
@@ -116,3 +120,28 @@ async def test_the_tail_of_a_huge_text_is_not_searched_and_its_head_is(store: Co
     await turn(store, "How?", "head " + "filler " * 50_000 + " tail")
     assert len(await store.search("head")) == 1
     assert await store.search("tail") == []
+
+
+def _fill(connection: Connection, thread_id: str, messages: int) -> None:
+    """Many messages with one common word, behind what the thread holds."""
+    connection.execute(
+        sql(
+            "INSERT INTO messages (message_id, thread_id, position, role, speaker, text, state, created_at)"
+            " VALUES (:id, :thread, :position, 'answer', 'arangodb', 'common filler', 'complete',"
+            " '2026-11-21T06:30:00.000000+00:00')"
+        ),
+        [{"id": f"m_{number}", "thread": thread_id, "position": number} for number in range(2, messages + 2)],
+    )
+
+
+async def test_of_common_words_the_newest_come_first_and_a_telling_word_outweighs_them(
+    store: ConversationStore, database: Database
+) -> None:
+    thread_id = await turn(store, "common unicorn", "-")
+    await database.write(lambda connection: _fill(connection, thread_id, 1_100))
+    newest = await store.search("common", limit=3)
+    assert [hit.position for hit in newest] == [1101, 1100, 1099]
+    assert places(await store.search("common unicorn")) == {(thread_id, 0)}
+    any_word = await store.search("common unicorn missing", limit=2)
+    assert [hit.position for hit in any_word] == [0, 1101]
+    assert any_word[0].score > any_word[1].score == 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from anyio.from_thread import start_blocking_portal
 from hypothesis import settings
@@ -18,9 +18,12 @@ from claude_comms.storage import Database, OwnerLock
 from claude_comms.types import MessageState, Pair, Role
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from claude_comms.types import Message
 
 PAIR = Pair("marker", "arangodb")
+_NOTHING = cast("Any", multiple())
 TEXTS = st.text(max_size=20).filter(lambda text: text.isprintable())
 
 
@@ -72,7 +75,7 @@ class Store(RuleBasedStateMachine):
         except InstanceStateError:
             assert thread is not None
             assert any(state is MessageState.PENDING for state in self._states(thread))
-            return multiple()
+            return _NOTHING
         self.acknowledged[question.message_id] = (text, MessageState.PENDING)
         self.pending[question.message_id] = process
         return question
@@ -91,10 +94,10 @@ class Store(RuleBasedStateMachine):
 
         self._end(question, MessageState.FAILED, give_up)
 
-    def _end(self, question: Message, state: MessageState, call: Any) -> None:
+    def _end(self, question: Message, state: MessageState, call: Callable[[], Awaitable[Message | None]]) -> None:
         was_pending = question.message_id in self.pending
         try:
-            stored: Message | None = self.portal.call(call)
+            stored = self.portal.call(call)
         except StoreError:
             assert not was_pending
             return

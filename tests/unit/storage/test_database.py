@@ -5,6 +5,7 @@ import sqlite3
 import stat
 import threading
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,29 @@ def _add(number: int, connection: Connection) -> int:
     return number
 
 
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _files(path: Path) -> list[Path]:
+    """The database and what SQLite keeps beside it."""
+    return [Path(f"{path}{suffix}") for suffix in ("", "-wal", "-shm")]
+
+
+def _share(paths: list[Path]) -> None:
+    for path in paths:
+        path.chmod(0o644)
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def _scribble(path: Path) -> bytes:
+    path.write_bytes(b"these are my notes, not a database\n" * 100)
+    return path.read_bytes()
+
+
 def _numbers(connection: Connection) -> list[int]:
     return list(connection.execute(text("SELECT number FROM numbers ORDER BY number")).scalars())
 
@@ -46,37 +70,32 @@ def loose_umask() -> Iterator[None]:
 async def test_what_was_written_is_read_and_survives_reopening(tmp_path: Path) -> None:
     async with Database(tmp_path / "store.db") as database:
         await database.write(_make_table)
-        assert await database.write(lambda connection: _add(1, connection)) == 1
+        assert await database.write(partial(_add, 1)) == 1
         assert await database.read(_numbers) == [1]
     async with Database(tmp_path / "store.db") as database:
         assert await database.read(_numbers) == [1]
 
 
 async def test_files_are_private_whatever_the_umask(tmp_path: Path, loose_umask: None) -> None:
-    async with Database(tmp_path / "home" / "store.db") as database:
+    path = tmp_path / "home" / "store.db"
+    async with Database(path) as database:
         await database.write(_make_table)
-        files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "home").iterdir()}
-        assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
-    assert {"store.db", "store.db-wal", "store.db-shm"} <= files.keys()
-    assert set(files.values()) == {0o600}
+        assert [_mode(file) for file in (path.parent, *_files(path))] == [0o700, 0o600, 0o600, 0o600]
 
 
 async def test_files_left_open_to_others_are_made_private_again(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     async with Database(path) as first:
         await first.write(_make_table)
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{path}{suffix}").chmod(0o644)
+        _share(_files(path))
         async with Database(path):
-            modes = [stat.S_IMODE(Path(f"{path}{suffix}").stat().st_mode) for suffix in ("", "-wal", "-shm")]
-    assert modes == [0o600] * 3
+            assert [_mode(file) for file in _files(path)] == [0o600] * 3
 
 
 async def test_a_directory_that_was_there_keeps_its_mode(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
+    _share([tmp_path])
     async with Database(tmp_path / "store.db"):
-        pass
-    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+        assert _mode(tmp_path) == 0o644
 
 
 async def test_commits_flush_the_disk_before_they_are_acknowledged(tmp_path: Path) -> None:
@@ -148,8 +167,8 @@ async def test_a_group_is_one_transaction(tmp_path: Path) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(database.write, hold)
             await anyio.to_thread.run_sync(at_gate.wait)
-            tasks.start_soon(database.write, lambda connection: _add(1, connection))
-            tasks.start_soon(database.write, lambda connection: _add(2, connection))
+            tasks.start_soon(database.write, partial(_add, 1))
+            tasks.start_soon(database.write, partial(_add, 2))
             tasks.start_soon(database.write, last)
             await anyio.wait_all_tasks_blocked()
             gate.set()
@@ -172,7 +191,7 @@ async def test_a_cancelled_write_is_still_carried_out(tmp_path: Path) -> None:
             await anyio.to_thread.run_sync(at_gate.wait)
             tasks.cancel_scope.cancel()
         gate.set()
-        await database.write(lambda connection: _add(2, connection))
+        await database.write(partial(_add, 2))
         assert await database.read(_numbers) == [1, 2]
 
 
@@ -206,7 +225,7 @@ async def test_two_stores_on_one_file_see_each_others_writes(tmp_path: Path) -> 
         async with anyio.create_task_group() as tasks:
             for number in range(20):
                 database = one if number % 2 else other
-                tasks.start_soon(database.write, lambda connection, number=number: _add(number, connection))
+                tasks.start_soon(database.write, partial(_add, number))
         assert await one.read(_numbers) == await other.read(_numbers) == list(range(20))
 
 
@@ -214,7 +233,7 @@ async def test_close_finishes_what_was_submitted_and_refuses_the_rest(tmp_path: 
     database = Database(tmp_path / "store.db")
     await database.open()
     await database.write(_make_table)
-    database.post(lambda connection: _add(7, connection))
+    database.post(partial(_add, 7))
     await database.close()
     await database.close()
     with pytest.raises(StoreError, match="not open"):
@@ -245,15 +264,15 @@ async def test_a_full_disk_fails_the_group_and_leaves_the_store_usable(tmp_path:
         await database.write(lambda connection: connection.execute(text(f"PRAGMA max_page_count = {pages}")).scalar())
         with pytest.raises(StoreError, match=r"disk is full.*Free some space"):
             await database.write(lambda connection: connection.execute(text("CREATE TABLE more (a)")))
-        assert await database.write(lambda connection: _add(1, connection)) == 1
+        assert await database.write(partial(_add, 1)) == 1
 
 
 async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
-    path.write_bytes(b"these are my notes, not a database\n" * 100)
+    before = _scribble(path)
     with pytest.raises(StoreError, match=r"not a database.*backup"):
         await Database(path).open()
-    assert path.read_bytes() == b"these are my notes, not a database\n" * 100
+    assert _read(path) == before
 
 
 async def test_another_programs_database_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -267,9 +286,8 @@ async def test_another_programs_database_is_refused_and_left_alone(tmp_path: Pat
 
 
 async def test_a_path_that_cannot_be_a_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "store.db").mkdir()
     with pytest.raises(StoreError, match="Check the path"):
-        await Database(tmp_path / "store.db").open()
+        await Database(tmp_path).open()
 
 
 async def test_text_that_is_not_unicode_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from claude_comms.storage._migrations import MIGRATIONS
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.anyio
 
 _NEXT = """
 from alembic import op
@@ -53,40 +52,52 @@ async def _first_store(path: Path) -> None:
         connection.commit()
 
 
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _backups(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{path.name}.backup-*"))
+
+
 def _rows(path: Path, query: str) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute(query).fetchall()
 
 
+@pytest.mark.anyio
 async def test_a_store_of_the_first_version_is_carried_forward_after_a_backup(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     await _first_store(path)
     async with Database(path, migrations=_later(tmp_path)):
         assert _rows(path, "SELECT title, mood FROM conversations") == [("kept", "calm")]
         assert _rows(path, "SELECT version_num FROM alembic_version") == [("9001",)]
-    (backup,) = tmp_path.glob("store.db.backup-*")
+    (backup,) = _backups(path)
     assert backup.name.startswith("store.db.backup-0001-")
-    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    assert _mode(backup) == 0o600
     assert _rows(backup, "SELECT title FROM conversations") == [("kept",)]
     assert _rows(backup, "SELECT version_num FROM alembic_version") == [("0001",)]
 
 
+@pytest.mark.anyio
 async def test_a_backup_is_a_store_that_opens(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     await _first_store(path)
     async with Database(path, migrations=_later(tmp_path)):
         pass
-    (backup,) = tmp_path.glob("store.db.backup-*")
+    (backup,) = _backups(path)
     async with Database(backup):
         assert _rows(backup, "SELECT title FROM conversations") == [("kept",)]
 
 
+@pytest.mark.anyio
 async def test_a_new_store_has_no_backup(tmp_path: Path) -> None:
     async with Database(tmp_path / "store.db"):
         pass
-    assert list(tmp_path.glob("*.backup-*")) == []
+    assert _backups(tmp_path / "store.db") == []
 
 
+@pytest.mark.anyio
 async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     await _first_store(path)
@@ -97,6 +108,7 @@ async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     assert "mood" not in columns
 
 
+@pytest.mark.anyio
 async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     async with Database(path, migrations=_later(tmp_path)):
@@ -105,6 +117,7 @@ async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         await Database(path).open()
 
 
+@pytest.mark.anyio
 async def test_stores_that_open_at_once_migrate_once(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     await _first_store(path)
@@ -115,10 +128,11 @@ async def test_stores_that_open_at_once_migrate_once(tmp_path: Path) -> None:
             tasks.start_soon(database.open)
     for database in databases:
         await database.close()
-    assert len(list(tmp_path.glob("store.db.backup-*"))) == 1
+    assert len(_backups(path)) == 1
     assert _rows(path, "SELECT mood FROM conversations") == [("calm",)]
 
 
+@pytest.mark.anyio
 async def test_opening_an_up_to_date_store_does_not_import_alembic(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     await _first_store(path)
@@ -132,7 +146,7 @@ async def test_opening_an_up_to_date_store_does_not_import_alembic(tmp_path: Pat
     assert done.stdout.decode().strip() == "False"
 
 
-async def test_every_version_file_follows_the_one_before() -> None:
+def test_every_version_file_follows_the_one_before() -> None:
     files = sorted(path for path in (MIGRATIONS / "versions").glob("v*.py"))
     numbers = [path.name[1:5] for path in files]
     assert numbers == [f"{number:04}" for number in range(1, len(files) + 1)]

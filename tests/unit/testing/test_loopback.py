@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anthropic
 import pytest
@@ -37,8 +37,9 @@ def client(api: LoopbackAPI) -> Iterator[anthropic.Anthropic]:
 
 def ask(client: anthropic.Anthropic, text: str = "Why?", **options: Any) -> anthropic.types.Message:
     request: dict[str, Any] = {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": text}]}
-    create: Callable[..., anthropic.types.Message] = client.messages.create
-    return create(**{**request, **options})
+    message = cast("Callable[..., object]", client.messages.create)(**{**request, **options})
+    assert isinstance(message, anthropic.types.Message)
+    return message
 
 
 def stream(client: anthropic.Anthropic, text: str = "Why?") -> tuple[list[str], anthropic.types.Message]:

@@ -9,11 +9,12 @@ revision = "0001"
 down_revision = None
 
 # What is searched. A text is indexed up to 200,000 characters, so that one huge answer slows no search down.
-# The pair is indexed with it: searching within a pair then costs no more than searching everywhere.
+# The pair is indexed with it, each name as one word: searching within a pair then costs no more than everywhere.
 _SEARCHABLE = """
 CREATE VIEW searchable AS
 SELECT messages.seq AS seq, substr(messages.text, 1, 200000) AS text,
-       conversations.source AS source, conversations.target AS target
+       replace(replace(conversations.source, '-', ''), '_', '') AS source,
+       replace(replace(conversations.target, '-', ''), '_', '') AS target
 FROM messages JOIN conversations USING (thread_id)
 """
 

@@ -593,9 +593,11 @@ async def test_an_error_of_the_receiver_passes_unchanged_and_leaves_no_connectio
     async def broken(_: TurnEvent) -> None:
         raise KeyError("the receiver's own")
 
-    with pytest.raises(KeyError, match="the receiver's own"):
+    with pytest.raises(KeyError, match="the receiver's own") as caught:
         await asker.session.ask(TurnRequest(prompt(), "c_1", "m", 100), broken)
-    await anyio.to_thread.run_sync(api.wait_for_connections, 0)
+    # The error's traceback holds the stream, so it is not the garbage collector that closes it.
+    await anyio.to_thread.run_sync(api.wait_for_connections, 0, 2.0)
+    assert caught.traceback
 
 
 async def failure_with(

@@ -1,0 +1,65 @@
+"""All commands, in the order and the panels in which help shows them."""
+
+# No postponed annotations here: Typer reads them.
+from typing import Annotated
+
+import typer
+
+from claude_comms.cli import _ask, _conversations, _machine, _modules
+from claude_comms.cli import _console as console
+from claude_comms.cli._panels import Panels
+
+__all__ = ["app"]
+
+_ASK, _MODULES, _CONVERSATIONS, _MACHINE = "Ask", "Modules", "Conversations", "This machine"
+
+app = typer.Typer(
+    name="claude-comms",
+    help="Software modules ask each other questions, and a background Claude that knows the module answers.",
+    epilog="Begin with: claude-comms demo",
+    cls=Panels,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", metavar="", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        console.result(f"claude-comms {_version()}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        console.result(context.get_help())
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("claude-module-comms")
+    except PackageNotFoundError:
+        return "from a checkout that is not installed"
+
+
+app.command("query-module", rich_help_panel=_ASK)(_ask.query_module)
+app.command("continue-conversation", rich_help_panel=_ASK)(_ask.continue_conversation)
+
+app.command("register-module", rich_help_panel=_MODULES)(_modules.register_module)
+app.command("list-modules", rich_help_panel=_MODULES)(_modules.list_modules)
+app.command("show-module", rich_help_panel=_MODULES)(_modules.show_module)
+app.command("find-module", rich_help_panel=_MODULES)(_modules.find_module)
+app.command("unregister-module", rich_help_panel=_MODULES)(_modules.unregister_module)
+
+app.command("list-conversations", rich_help_panel=_CONVERSATIONS)(_conversations.list_conversations)
+app.command("show-conversation", rich_help_panel=_CONVERSATIONS)(_conversations.show_conversation)
+app.command("search-conversations", rich_help_panel=_CONVERSATIONS)(_conversations.search_conversations)
+app.command("export-conversation", rich_help_panel=_CONVERSATIONS)(_conversations.export_conversation)
+app.command("archive-conversation", rich_help_panel=_CONVERSATIONS)(_conversations.archive_conversation)
+
+app.command("demo", rich_help_panel=_MACHINE)(_machine.demo)
+app.command("doctor", rich_help_panel=_MACHINE)(_machine.doctor)
+app.add_typer(_machine.config, name="config", rich_help_panel=_MACHINE)

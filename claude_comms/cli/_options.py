@@ -1,0 +1,82 @@
+"""Arguments and options that several commands share, so that each reads and completes alike everywhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from claude_comms.cli._complete import complete_backend, complete_conversation, complete_module
+
+__all__ = [
+    "AsJson",
+    "Backend",
+    "ConversationId",
+    "Data",
+    "Deadline",
+    "FirstId",
+    "FromFilter",
+    "Limit",
+    "MaxCost",
+    "Model",
+    "ModuleName",
+    "NoDaemon",
+    "Parameters",
+    "Schema",
+    "ShowPrompt",
+    "Target",
+    "Template",
+    "ToFilter",
+    "Yes",
+]
+
+AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document on one line.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Answer every question with yes.")]
+NoDaemon = Annotated[bool, typer.Option("--no-daemon", metavar="", help="Keep everything in this process.")]
+
+Target = Annotated[str, typer.Argument(metavar="TARGET", help="The module to ask.", autocompletion=complete_module)]
+ModuleName = Annotated[str, typer.Argument(metavar="NAME", help="The module.", autocompletion=complete_module)]
+FromFilter = Annotated[
+    str | None,
+    typer.Option("--from", metavar="SOURCE", help="Only what this module asked.", autocompletion=complete_module),
+]
+ToFilter = Annotated[
+    str | None,
+    typer.Option("--to", metavar="TARGET", help="Only what this module was asked.", autocompletion=complete_module),
+]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most this many.")]
+
+FirstId = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ID", help="The conversation, or the start of its id.", autocompletion=complete_conversation
+    ),
+]
+ConversationId = Annotated[
+    str | None,
+    typer.Option("--id", metavar="ID", help="The same, as an option.", autocompletion=complete_conversation),
+]
+
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="B",
+        help="auto, offline or api; the conversation's own when left out.",
+        autocompletion=complete_backend,
+    ),
+]
+Model = Annotated[str | None, typer.Option("--model", metavar="M", help="The model to ask.")]
+Data = Annotated[Path | None, typer.Option("--data", metavar="FILE", help="JSON to send along; - reads stdin.")]
+Schema = Annotated[
+    Path | None, typer.Option("--schema", metavar="FILE", help="JSON Schema that the answer must match.")
+]
+Template = Annotated[str, typer.Option("--template", metavar="T", help="How the question is put to the model.")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="NAME=VALUE", help="A parameter of the template; may be repeated."),
+]
+Deadline = Annotated[float | None, typer.Option("--deadline", metavar="S", help="Seconds that it may take in all.")]
+MaxCost = Annotated[float | None, typer.Option("--max-cost", metavar="USD", help="Most that it may cost.")]
+ShowPrompt = Annotated[
+    bool, typer.Option("--show-prompt", metavar="", help="Print what would be sent, and ask nothing.")
+]

@@ -1,0 +1,130 @@
+"""Where a command's inputs come from: the prompt, JSON files, ids, and the module that asks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import typer
+
+from claude_comms.types import ANONYMOUS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from claude_comms.descriptors import Registry
+    from claude_comms.settings import Settings
+
+__all__ = [
+    "asking_module",
+    "open_registry",
+    "pick_id",
+    "pick_id_and_prompt",
+    "read_json",
+    "read_parameters",
+    "read_prompt",
+    "read_schema",
+]
+
+_STDIN = "-"
+
+
+def open_registry(settings: Settings | None = None) -> Registry:
+    """The registry of the home that the settings name."""
+    from claude_comms.descriptors import Registry
+    from claude_comms.settings import Settings
+
+    settings = settings or Settings.load()
+    return Registry(settings.home, settings.descriptors)
+
+
+def asking_module(given: str | None, registry: Registry) -> str:
+    """`given`, else the module whose registered path holds the working directory, else anonymous."""
+    if given is not None:
+        return given
+    try:
+        here = registry.module_for_path(Path.cwd())
+    except FileNotFoundError:  # the working directory is gone
+        here = None
+    return here.name if here is not None else ANONYMOUS
+
+
+def pick_id(first: str | None, option: str | None) -> str:
+    """The id, given as the first argument or with ``--id``."""
+    if first is not None and option is not None and first != option:
+        raise typer.BadParameter(f"two ids were given: {first} and {option}.", param_hint="--id")
+    wanted = option if option is not None else first
+    if not wanted:
+        raise typer.BadParameter("no id was given. See: claude-comms list-conversations --from SOURCE", param_hint="ID")
+    return wanted
+
+
+def pick_id_and_prompt(first: str | None, second: str | None, option: str | None) -> tuple[str, str]:
+    """The id and the prompt of ``ID PROMPT``, or of ``--id ID PROMPT``."""
+    if option is not None and second is None:
+        first, second = option, first
+    wanted = pick_id(first, option)
+    if second is None:
+        raise typer.BadParameter("no prompt was given; - reads it from stdin.", param_hint="PROMPT")
+    return wanted, second
+
+
+def read_prompt(given: str) -> str:
+    """The prompt as given; ``-`` reads all of stdin, less the newline at its end."""
+    text = _stdin("PROMPT").removesuffix("\n") if given == _STDIN else given
+    if not text.strip():
+        raise typer.BadParameter("the prompt is empty.", param_hint="PROMPT")
+    return text
+
+
+def read_json(path: Path | None, option: str) -> Any:
+    """The JSON value in a file, or on stdin for ``-``; None without a path."""
+    if path is None:
+        return None
+    text = _stdin(option) if str(path) == _STDIN else _file(path, option)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"{path} is not JSON: {error}", param_hint=option) from error
+
+
+def read_schema(path: Path | None) -> dict[str, Any] | None:
+    """The JSON Schema in a file."""
+    schema = read_json(path, "--schema")
+    if schema is not None and not isinstance(schema, dict):
+        raise typer.BadParameter(f"{path} is not a JSON Schema: an object is needed.", param_hint="--schema")
+    return cast("dict[str, Any] | None", schema)
+
+
+def read_parameters(given: Sequence[str] | None) -> dict[str, str]:
+    """``name=value`` texts as a mapping."""
+    found: dict[str, str] = {}
+    for text in given or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE.", param_hint="--param")
+        if name in found:
+            raise typer.BadParameter(f"{name} is given twice.", param_hint="--param")
+        found[name] = value
+    return found
+
+
+def _stdin(option: str) -> str:
+    return _decoded(sys.stdin.buffer.read(), "stdin", option)
+
+
+def _file(path: Path, option: str) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be read: {error.strerror or error}.", param_hint=option) from error
+    return _decoded(content, str(path), option)
+
+
+def _decoded(content: bytes, origin: str, option: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{origin} is not UTF-8 (byte {error.start}).", param_hint=option) from error

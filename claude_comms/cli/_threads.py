@@ -1,0 +1,154 @@
+"""Stored conversations as lists, threads and search hits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from claude_comms.cli import _console as console
+from claude_comms.cli._wording import local_time, plural, usage
+from claude_comms.communicator import create_communicator
+from claude_comms.types import MessageState, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from claude_comms.communicator import ModuleCommunicator
+    from claude_comms.types import Conversation, Message
+
+__all__ = ["archive", "reading", "show_hits", "show_list", "show_thread"]
+
+_SHORTEST_ID = 14
+_ROOM_FOR_WHOLE_IDS = 120
+
+
+def reading(source: str | None = None) -> ModuleCommunicator:
+    """A communicator for looking things up: nothing is asked, no daemon is started."""
+    return create_communicator(source, use_background=False)
+
+
+def show_list(source: str | None, target: str | None, state: str, limit: int, *, as_json: bool) -> None:
+    """Conversations, the newest first."""
+    with reading(source) as comm:
+        wanted = cast("Literal['active', 'archived', 'all']", state)
+        found = comm.list_conversations(target, any_source=source is None, state=wanted, limit=limit)
+    if as_json:
+        console.document([_without_messages(conversation) for conversation in found])
+        return
+    if not found:
+        console.note('No conversations. Start one: claude-comms query-module TARGET "PROMPT"')
+        return
+    ids = _short_ids([conversation.thread_id for conversation in found])
+    console.table(
+        [
+            console.Column("ID"),
+            console.Column("FROM → TO", flexible=True),
+            console.Column("LAST"),
+            console.Column("MSGS", right=True),
+            console.Column("TITLE", flexible=True),
+        ],
+        [_list_row(conversation, short) for conversation, short in zip(found, ids, strict=True)],
+    )
+
+
+def show_thread(wanted: str, *, as_json: bool) -> None:
+    """A conversation with its messages."""
+    with reading() as comm:
+        conversation = comm.get_conversation(wanted)
+    if as_json:
+        console.document(conversation.as_dict())
+    else:
+        print_thread(conversation)
+
+
+def print_thread(conversation: Conversation) -> None:
+    """A conversation for people to read."""
+    console.heading(conversation.title or "(no title)")
+    console.result(
+        f"{conversation.source} → {conversation.target} · {conversation.state}"
+        f" · {plural(conversation.message_count, 'message')} · {conversation.backend or 'not answered yet'}"
+        f"\n{conversation.thread_id}"
+    )
+    for message in conversation.messages:
+        console.result()
+        console.heading(_message_heading(message))
+        if message.text:
+            console.result(message.text)
+        if message.error:
+            console.result(f"[{message.error.get('type', 'error')}: {message.error.get('message', '')}]")
+
+
+def show_hits(text: str, source: str | None, target: str | None, limit: int, *, as_json: bool) -> None:
+    """Messages that hold the words of `text`, the best first."""
+    with reading(source) as comm:
+        hits = comm.search_conversations(text, target=target, any_source=source is None, limit=limit)
+    if as_json:
+        console.document([hit.as_dict() for hit in hits])
+        return
+    if not hits:
+        console.note("Nothing found.")
+        return
+    ids = _short_ids([hit.thread_id for hit in hits])
+    console.table(
+        [
+            console.Column("ID"),
+            console.Column("FROM → TO", flexible=True),
+            console.Column("SAID BY"),
+            console.Column("EXCERPT", flexible=True),
+        ],
+        [
+            [short, f"{hit.source} → {hit.target}", hit.speaker, hit.excerpt]
+            for hit, short in zip(hits, ids, strict=True)
+        ],
+    )
+
+
+def archive(wanted: str, *, restore: bool, as_json: bool) -> None:
+    """Hide a conversation, or bring it back."""
+    with reading() as comm:
+        conversation = comm.restore_conversation(wanted) if restore else comm.archive_conversation(wanted)
+    if as_json:
+        console.document(_without_messages(conversation))
+    else:
+        console.result(f"{conversation.thread_id} is {conversation.state}")
+
+
+def _without_messages(conversation: Conversation) -> dict[str, Any]:
+    facts = conversation.as_dict()
+    del facts["messages"]
+    return facts
+
+
+def _list_row(conversation: Conversation, short: str) -> list[str]:
+    archived = " (archived)" if conversation.state == "archived" else ""
+    return [
+        short,
+        f"{conversation.source} → {conversation.target}",
+        local_time(conversation.updated_at),
+        str(conversation.message_count),
+        f"{conversation.title or '(no title)'}{archived}",
+    ]
+
+
+def _message_heading(message: Message) -> str:
+    does = "asks" if message.role is Role.QUESTION else "answers"
+    parts = [f"{message.speaker} {does}", local_time(message.created_at)]
+    if message.backend and message.role is Role.ANSWER:
+        parts.append(message.backend)
+    if message.usage is not None:
+        parts.append(usage(message.usage))
+    if message.state is not MessageState.COMPLETE:
+        parts.append(message.state.upper())
+    return " · ".join(parts)
+
+
+def _short_ids(ids: Sequence[str]) -> list[str]:
+    """Ids as a narrow terminal shows them: a beginning that tells them apart. Whole everywhere else."""
+    import sys
+
+    if not console.is_terminal(sys.stdout) or console.width() >= _ROOM_FOR_WHOLE_IDS:
+        return list(ids)
+    whole = set(ids)
+    size = _SHORTEST_ID
+    while len({thread_id[:size] for thread_id in whole}) < len(whole):
+        size += 1
+    return [thread_id[:size] for thread_id in ids]

@@ -1,0 +1,37 @@
+"""Text wrapped for the reader's terminal; left alone in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+
+from claude_comms.cli import _console as console
+
+__all__ = ["hanging", "paragraph"]
+
+_WIDEST = 100
+_NARROWEST = 30
+
+
+def paragraph(text: str, indent: str = "") -> str:
+    """`text` wrapped line by line, each line after `indent`."""
+    return _wrapped(text, indent, indent)
+
+
+def hanging(label: str, text: str) -> str:
+    """`label`, then `text` beside it, its further lines under its first."""
+    return _wrapped(text, label, " " * len(label))
+
+
+def _wrapped(text: str, first: str, later: str) -> str:
+    lines = text.splitlines() or [""]
+    if not console.is_terminal(sys.stdout):
+        return first + f"\n{later}".join(lines)
+    room = max(min(console.width(), _WIDEST), len(later) + _NARROWEST)
+    wrapped: list[str] = []
+    for line in lines:
+        indent = later if wrapped else first
+        wrapped += textwrap.wrap(
+            line, room, initial_indent=indent, subsequent_indent=later, break_long_words=False, break_on_hyphens=False
+        ) or [indent.rstrip()]
+    return "\n".join(wrapped)

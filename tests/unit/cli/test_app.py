@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from claude_comms.cli._app import app
+
+COMMANDS = {
+    "query-module": "Ask",
+    "continue-conversation": "Ask",
+    "register-module": "Modules",
+    "list-modules": "Modules",
+    "show-module": "Modules",
+    "find-module": "Modules",
+    "unregister-module": "Modules",
+    "list-conversations": "Conversations",
+    "show-conversation": "Conversations",
+    "search-conversations": "Conversations",
+    "export-conversation": "Conversations",
+    "archive-conversation": "Conversations",
+    "demo": "This machine",
+    "doctor": "This machine",
+    "config": "This machine",
+}
+
+
+def help_of(*arguments: str, columns: int = 80) -> str:
+    result = CliRunner(env={"COLUMNS": str(columns), "TERMINAL_WIDTH": str(columns)}).invoke(
+        app, [*arguments, "--help"]
+    )
+    assert result.exit_code == 0
+    return result.output
+
+
+def test_help_lists_every_command_in_its_panel_and_no_other() -> None:
+    panel, found = "", dict[str, str]()
+    for line in help_of().splitlines():
+        if line.endswith(":") and not line.startswith(" "):
+            panel = line.removesuffix(":")
+        elif panel not in ("", "Options") and line[:2] == "  " and line[2:3].isalpha() and "Begin with" not in line:
+            found[line.split()[0]] = panel
+    assert found == COMMANDS
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "config show"])
+def test_help_fits_80_columns_and_cuts_nothing(command: str) -> None:
+    text = help_of(*command.split())
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert "..." not in text.replace("[ARGS]...", "")
+
+
+@pytest.mark.parametrize("command", [*(name for name in COMMANDS if name != "config"), "config show"])
+def test_every_command_can_answer_as_json(command: str) -> None:
+    assert "--json" in help_of(*command.split())
+
+
+@pytest.mark.parametrize("command", ["query-module", "continue-conversation"])
+def test_commands_that_ask_take_the_contracts_options(command: str) -> None:
+    text = help_of(*command.split())
+    for option in ("--backend", "--model", "--data", "--schema", "--template", "--param", "--deadline", "--max-cost"):
+        assert option in text
+    assert "--show-prompt" in text
+    assert "--no-daemon" in text
+
+
+def test_shell_completion_is_offered() -> None:
+    parameters = {option for parameter in get_command(app).params for option in parameter.opts}
+    assert {"--install-completion", "--show-completion", "--version"} <= parameters

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import typer
+
+from claude_comms.cli._run import exit_code, run
+from claude_comms.errors import (
+    BackendUnavailableError,
+    ConfigError,
+    ConversationNotFoundError,
+    DescriptorError,
+    Problem,
+    UnknownModuleError,
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (typer.BadParameter("wrong"), 2),
+        (ConfigError("wrong"), 2),
+        (DescriptorError([Problem("wrong")]), 2),
+        (UnknownModuleError("nobody"), 1),
+        (ConversationNotFoundError("c_1"), 1),
+        (BackendUnavailableError("no"), 1),
+        (RuntimeError("a defect"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_each_kind_of_failure_has_its_exit_code(error: BaseException, code: int) -> None:
+    assert exit_code(error) == code
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["query-module"],
+        ["query-module", "arangodb", "why?", "--no-such-option"],
+        ["no-such-command"],
+        ["query-module", "arangodb", "why?", "--deadline", "soon"],
+        ["show-conversation"],
+        ["continue-conversation", "c_1"],
+        ["query-module", "arangodb", "  "],
+        ["query-module", "arangodb", "why?", "--data", "no-such-file.json"],
+        ["query-module", "arangodb", "why?", "--param", "no-equals-sign"],
+        ["show-module"],
+        ["list-conversations", "--state", "no-such-state"],
+    ],
+)
+def test_misuse_exits_with_2_and_is_told_as_text_or_as_one_document(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "Error: " in shown.err
+
+    assert run([*arguments, "--json"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out.count("\n") == 1
+    assert json.loads(shown.out)["error"]["type"] == "UsageError"
+    assert shown.err == ""
+
+
+def test_json_after_two_dashes_is_a_word_and_no_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["no-such-command", "--", "--json"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_version_and_help_are_results(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    assert "query-module" in capsys.readouterr().out
+    assert run([]) == 0
+    assert "query-module" in capsys.readouterr().out
+
+
+def test_background_says_that_it_is_not_there_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["query-module", "arangodb", "why?", "--background", "--json"]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["type"] == "DaemonError"
+    assert "without --background" in error["message"]
