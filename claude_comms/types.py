@@ -439,6 +439,11 @@ class Message(Record):
     sources: tuple[Source, ...] = ()
     retries: tuple[Retried, ...] = ()
     context_version: str | None = None
+    tools: tuple[ToolUsed, ...] = ()
+    """What was used for it, on an answer; on a question that failed, what was used until then."""
+    refusals: tuple[Refused, ...] = ()
+    rebuilt: str | None = None
+    """Why the backend's session was built anew from the thread for this answer, where it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -591,7 +596,7 @@ class Engine(Protocol):
         data_type: str | None = None,
     ) -> list[Match]: ...
 
-    async def diagnose(self) -> list[Check]: ...
+    async def diagnose(self, *, ask: bool = False) -> list[Check]: ...
 
     async def close(self) -> None:
         """Interrupt what runs, store how it ended, let go of everything, in bounded time."""

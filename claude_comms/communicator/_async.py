@@ -251,9 +251,9 @@ class AsyncCommunicator:
         """Modules that fit all that is given; with `text`, ranked for that question."""
         return await (await self._opened()).find_modules(text, capability=capability, tag=tag, data_type=data_type)
 
-    async def diagnose(self) -> list[Check]:
-        """What is reachable, how fast, what is wrong. Asks no model."""
-        return await (await self._opened()).diagnose()
+    async def diagnose(self, *, ask: bool = False) -> list[Check]:
+        """What is reachable, how fast, what is wrong. Asks a model only with `ask`: one short turn, to prove it."""
+        return await (await self._opened()).diagnose(ask=ask)
 
     async def close(self) -> None:
         """Interrupt what runs, store how it ended, and let go of everything, in bounded time. May be called twice."""

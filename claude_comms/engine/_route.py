@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from claude_comms.conversations import ConversationStore
     from claude_comms.descriptors import BaseDescriptor, Module, Registry
     from claude_comms.settings import Settings
-    from claude_comms.types import Conversation, Question
+    from claude_comms.types import BackendFeatures, Conversation, Question
 
 __all__ = ["Route", "Router"]
 
@@ -40,6 +40,8 @@ class Route:
     model: str
     directory: Path | None
     """The target module's path."""
+    grants: tuple[str, ...] = ()
+    """The tools that the target's instances may use, where the backend has any."""
 
     @property
     def pair(self) -> Pair:
@@ -51,10 +53,10 @@ class Route:
         """The stored conversation that the question continues."""
         return self.conversation.thread_id if self.conversation else None
 
-    @property
-    def spec(self) -> InstanceSpec:
-        """The instance that may answer."""
-        return InstanceSpec(self.pair, self.backend, self.model, directory=self.directory)
+    def spec(self, features: BackendFeatures) -> InstanceSpec:
+        """The instance that may answer, of a backend with these features."""
+        grants = self.grants if features.tools else ()
+        return InstanceSpec(self.pair, self.backend, self.model, grants, self.directory)
 
 
 class Router:
@@ -82,6 +84,7 @@ class Router:
             reason=reason,
             model=self._model(question, conversation, backend),
             directory=target.path,
+            grants=target.grants,
         )
 
     def _source(self, question: Question) -> BaseDescriptor:

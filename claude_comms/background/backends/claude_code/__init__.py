@@ -5,6 +5,6 @@ Importing this is cheap; the Agent SDK (the extra ``claude-code``) is imported w
 
 from __future__ import annotations
 
-from claude_comms.background.backends.claude_code._backend import ClaudeCodeBackend
+from claude_comms.background.backends.claude_code._backend import ClaudeCodeBackend, look_for_claude_code
 
-__all__ = ["ClaudeCodeBackend"]
+__all__ = ["ClaudeCodeBackend", "look_for_claude_code"]

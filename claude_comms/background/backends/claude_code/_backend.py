@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from claude_comms.background.backends.claude_code._workspace import Scratch
     from claude_comms.types import InstanceSpec
 
-__all__ = ["ClaudeCodeBackend"]
+__all__ = ["ClaudeCodeBackend", "look_for_claude_code"]
 
 _STARTS_AT_ONCE = 2
+_CREDENTIALS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 _EXTRA = "claude-code"
 
 
@@ -97,18 +98,11 @@ class ClaudeCodeBackend:
         try:
             binary, version = await anyio.to_thread.run_sync(self._find)
         except ClaudeCommsError as error:
-            reason, _, hint = str(error).partition(". ")
-            return BackendHealth(usable=False, reason=reason, hint=hint, facts=facts)
+            return _unusable(error, facts)
         facts |= {"binary": f"{binary.path} ({binary.origin})", "version": _dotted(version)}
-        credentials = self._credentials()
+        credentials = _credentials(self._variables, self.workspace)
         if credentials is None:
-            return BackendHealth(
-                usable=False,
-                reason="Claude Code is installed but not logged in",
-                hint="Set ANTHROPIC_API_KEY, or log in:"
-                f" CLAUDE_CONFIG_DIR={self.workspace.config} {binary.path} /login",
-                facts=facts,
-            )
+            return _not_logged_in(self.workspace, binary, facts)
         facts["credentials"] = credentials
         return BackendHealth(
             usable=True, reason=f"Claude Code {_dotted(version)} from {binary.origin}, {credentials}", facts=facts
@@ -151,25 +145,7 @@ class ClaudeCodeBackend:
         return self._found
 
     def _find(self) -> tuple[Binary, tuple[int, int, int]]:
-        installed = sdk_version()
-        if installed is None:
-            raise BackendUnavailableError(
-                f"the Agent SDK is not installed. Install it: pip install 'claude-module-comms[{_EXTRA}]'",
-                backend=CLAUDE_CODE,
-            )
-        if installed != SDK_VERSION:
-            raise BackendUnavailableError(
-                f"claude-agent-sdk {installed} is installed, and only {SDK_VERSION} is known to work."
-                f" Install it: pip install 'claude-module-comms[{_EXTRA}]'",
-                backend=CLAUDE_CODE,
-            )
-        binary = find_binary(self._setting)
-        if binary is None:
-            where = f"at {self._setting}" if self._setting is not None else "beside the Agent SDK or on PATH"
-            raise BackendUnavailableError(
-                f"no Claude Code binary {where}. Install Claude Code, or set claude_code_binary to it.",
-                backend=CLAUDE_CODE,
-            )
+        binary = _located(self._setting)
         version = read_version(binary.path)
         if version < MINIMUM_VERSION:
             raise BackendUnavailableError(
@@ -179,12 +155,63 @@ class ClaudeCodeBackend:
             )
         return binary, version
 
-    def _credentials(self) -> str | None:
-        """Where the login comes from, or None. Never what it is."""
-        for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"):
-            if self._variables.get(name) or os.environ.get(name):
-                return f"with {name}"
-        return "logged in" if self.workspace.credentials.is_file() else None
+
+def look_for_claude_code(home: Path, setting: Path | None, variables: Mapping[str, str]) -> BackendHealth:
+    """The same finding as `ClaudeCodeBackend.health`, without running the binary: cheap enough for each question."""
+    try:
+        binary = _located(setting)
+    except ClaudeCommsError as error:
+        return _unusable(error, {})
+    credentials = _credentials(variables, Workspace(home))
+    if credentials is None:
+        return _not_logged_in(Workspace(home), binary, {})
+    return BackendHealth(usable=True, reason=f"Claude Code was found ({binary.origin}), {credentials}")
+
+
+def _located(setting: Path | None) -> Binary:
+    """The binary, where the SDK is the one we know. BackendUnavailableError says what to install."""
+    installed = sdk_version()
+    if installed is None:
+        raise BackendUnavailableError(
+            f"the Agent SDK is not installed. Install it: pip install 'claude-module-comms[{_EXTRA}]'",
+            backend=CLAUDE_CODE,
+        )
+    if installed != SDK_VERSION:
+        raise BackendUnavailableError(
+            f"claude-agent-sdk {installed} is installed, and only {SDK_VERSION} is known to work."
+            f" Install it: pip install 'claude-module-comms[{_EXTRA}]'",
+            backend=CLAUDE_CODE,
+        )
+    binary = find_binary(setting)
+    if binary is None:
+        where = f"at {setting}" if setting is not None else "beside the Agent SDK or on PATH"
+        raise BackendUnavailableError(
+            f"no Claude Code binary {where}. Install Claude Code, or set claude_code_binary to it.",
+            backend=CLAUDE_CODE,
+        )
+    return binary
+
+
+def _credentials(variables: Mapping[str, str], workspace: Workspace) -> str | None:
+    """Where the login comes from, or None. Never what it is."""
+    for name in _CREDENTIALS:
+        if variables.get(name) or os.environ.get(name):
+            return f"with {name}"
+    return "logged in" if workspace.credentials.is_file() else None
+
+
+def _unusable(error: ClaudeCommsError, facts: Mapping[str, str]) -> BackendHealth:
+    reason, _, hint = str(error).partition(". ")
+    return BackendHealth(usable=False, reason=reason, hint=hint, facts=facts)
+
+
+def _not_logged_in(workspace: Workspace, binary: Binary, facts: Mapping[str, str]) -> BackendHealth:
+    return BackendHealth(
+        usable=False,
+        reason="Claude Code is installed but not logged in",
+        hint=f"Set ANTHROPIC_API_KEY, or log in: CLAUDE_CONFIG_DIR={workspace.config} {binary.path} /login",
+        facts=facts,
+    )
 
 
 def _session_module() -> ModuleType:

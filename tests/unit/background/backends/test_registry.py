@@ -103,7 +103,7 @@ def test_auto_prefers_claude_code_once_it_is_usable_for_a_target_with_a_path(
     monkeypatch: pytest.MonkeyPatch, key: str | None, path: Path | None, chosen: str
 ) -> None:
     usable = BackendHealth(usable=True, reason="Claude Code is installed")
-    monkeypatch.setattr(_registry, "claude_code_health", lambda: usable)
+    monkeypatch.setattr(_registry, "claude_code_health", lambda _: usable)
     assert choose_backend(settings(anthropic_api_key=key), target_path=path).backend == chosen
 
 
