@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
@@ -47,6 +48,7 @@ def find_binary(setting: Path | None = None) -> Binary | None:
     return Binary(Path(found), "PATH") if found is not None else None
 
 
+@functools.cache
 def sdk_version() -> str | None:
     """The installed version of claude-agent-sdk, found without importing it; None where it is missing."""
     from importlib.metadata import PackageNotFoundError, version
