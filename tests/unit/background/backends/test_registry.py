@@ -34,14 +34,18 @@ def number(_settings: Settings) -> int:
 
 
 @pytest.fixture
-def others(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Installed distributions bring backends of their own."""
-    monkeypatch.setitem(sys.modules, "others", request.module)
+    monkeypatch.setitem(sys.modules, "others", sys.modules[__name__])
     found = EntryPoints(
         EntryPoint(name, f"others:{function}", _registry.ENTRY_POINTS)
         for name, function in (("mine", "scripted"), ("broken", "broken"), ("number", "number"), ("gone", "nothing"))
     )
-    monkeypatch.setattr(_registry, "entry_points", lambda group: found.select(group=group))
+
+    def entry_points(*, group: str) -> EntryPoints:
+        return found.select(group=group)
+
+    monkeypatch.setattr(_registry, "entry_points", entry_points)
 
 
 def test_our_backends_are_known() -> None:
