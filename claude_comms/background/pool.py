@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from claude_comms.errors import ClaudeCommsError
     from claude_comms.types import InstanceSpec
 
-__all__ = ["Lease", "Pool"]
+__all__ = ["Lease", "Pool", "close_backend"]
 
 _LOG = logging.getLogger(__name__)
 _ENDED_KEPT = 100
@@ -45,7 +45,8 @@ _CLOSE_BACKEND_S = 1.0
 class Pool:
     """Owns the instances of one event loop. Use it as an async context manager, or call `close`.
 
-    `backends` finds a backend by name and is asked once for each name; the pool closes what it got.
+    `backends` finds a backend by name and is asked once for each name; whoever made a backend closes it, after the
+    pool (`close_backend` does so in bounded time).
     `on_event(type, instance, **facts)` is told of ``instance.started``, ``busy``, ``idle``, ``paused``,
     ``resumed``, ``failed`` and ``stopped`` as they happen; it must not call the pool.
 
@@ -312,7 +313,7 @@ class Pool:
         return instance
 
     async def close(self) -> None:
-        """Refuse who waits, stop every instance and close the backends, in at most 5 s. May be called twice."""
+        """Refuse who waits and stop every instance, in at most 5 s. May be called twice."""
         self._closed = True
         for waiter in tuple(self._waiting):
             waiter.refuse(_closed_error())
@@ -322,9 +323,6 @@ class Pool:
                     stopping.start_soon(instance.stop)
                 for owner in tuple(self._closing):
                     stopping.start_soon(owner.wait, _CLOSE_SESSION_S)
-            async with anyio.create_task_group() as closing:
-                while self._backends:
-                    closing.start_soon(_close_backend, self._backends.popitem()[1])
 
     def _add(self, instance: Instance) -> Instance:
         self._instances[instance.instance_id] = instance
@@ -364,7 +362,8 @@ def _closed_error() -> PoolError:
     return PoolError("the pool is closed. Open another one.")
 
 
-async def _close_backend(backend: Backend) -> None:
+async def close_backend(backend: Backend) -> None:
+    """Close a backend, and let go of it where that takes longer than a second."""
     closing = Detached(backend.close())
     if not await closing.wait(_CLOSE_BACKEND_S):
         closing.let_go()

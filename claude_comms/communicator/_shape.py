@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from claude_comms.errors import ConfigError, Problem
 
@@ -33,7 +33,7 @@ class ResponseShape:
         if response_model is None:
             return cls()
         if isinstance(response_model, Mapping):
-            return cls(schema=cast("Mapping[str, Any]", response_model))
+            return cls(schema=response_model)
         from pydantic import PydanticUserError, TypeAdapter
         from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
 

@@ -107,6 +107,8 @@ class Asking:
                 answered = await self._repair(lease, route, answered)
             if answered.problems:
                 raise _unshaped(answered)
+            if self._question.schema is not None:
+                await self._turn.emit(Delta(answered.result.text))
             return self._reply(route, lease, answered)
 
     # --- one turn ------------------------------------------------------------------------------
@@ -220,28 +222,28 @@ class Asking:
     ) -> _Answered:
         value, problems = read_value(result.text, question) if question.schema is not None else (None, [])
         usage = self._priced(route, result.usage)
-        with anyio.CancelScope(shield=True):
-            message = await self._store_answer(
-                asked,
-                text=result.text,
-                model=result.model,
-                backend=route.backend,
-                instance_id=lease.instance.instance_id,
-                usage=usage,
-                price_date=self._parts.prices.price_date,
-                stop_reason=result.stop_reason,
-                duration_ms=_since(started),
-                data=None if problems else value,
-                sources=result.sources,
-                retries=result.retries,
-                tools=result.tools,
-                refusals=result.refusals,
-                rebuilt=result.rebuilt or None,
-                session_handle=result.session_handle,
-            )
-            return _Answered(message, result, usage, value, problems)
+        message = await self._store_answer(
+            asked,
+            text=result.text,
+            model=result.model,
+            backend=route.backend,
+            instance_id=lease.instance.instance_id,
+            usage=usage,
+            price_date=self._parts.prices.price_date,
+            stop_reason=result.stop_reason,
+            duration_ms=_since(started),
+            data=None if problems else value,
+            sources=result.sources,
+            retries=result.retries,
+            tools=result.tools,
+            refusals=result.refusals,
+            rebuilt=result.rebuilt or None,
+            session_handle=result.session_handle,
+        )
+        return _Answered(message, result, usage, value, problems)
 
     async def _store_answer(self, asked: Message, *, text: str, **facts: Any) -> Message:
+        """Store a complete answer. A caller that goes away now does not undo it: what is submitted is written."""
         try:
             return await self._parts.store.complete_turn(asked.message_id, text=text, **facts)
         except StoreError as error:

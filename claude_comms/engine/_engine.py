@@ -9,7 +9,7 @@ import anyio
 
 from claude_comms.accounting import PriceTable
 from claude_comms.background.backends import make_backend
-from claude_comms.background.pool import Pool
+from claude_comms.background.pool import Pool, close_backend
 from claude_comms.context import ContextGenerator
 from claude_comms.conversations import ConversationStore
 from claude_comms.descriptors import Registry
@@ -41,7 +41,7 @@ class LocalEngine:
     """Implements `types.Engine` in this process, on asyncio.
 
     One task of its own owns everything that runs: instances and turns live in its task group, so callers may come
-    and go. `backends` stand in for the built-in ones of the same name, or add to them.
+    and go. `backends` stand in for the built-in ones of the same name, or add to them; whoever made them closes them.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class LocalEngine:
         )
         self.prices = PriceTable.load()
         self._backends: dict[str, Backend] = dict(backends or {})
+        self._made: list[Backend] = []
         self._router = Router(settings, self.registry, self.store)
         self._prompts = PromptBuilder(settings, self.generator, self.store, self.backend)
         self._parts = Parts(
@@ -85,6 +86,7 @@ class LocalEngine:
         """The backend of that name, made when it is first asked for."""
         if name not in self._backends:
             self._backends[name] = make_backend(name, self.settings)
+            self._made.append(self._backends[name])
         return self._backends[name]
 
     # --- life ----------------------------------------------------------------------------------
@@ -118,6 +120,8 @@ class LocalEngine:
             for task in late:
                 task.cancel()
         await self.pool.close()
+        for backend in self._made:
+            await close_backend(backend)
         await self.database.close()
         await anyio.to_thread.run_sync(self._owner.release)
 

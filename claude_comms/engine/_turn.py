@@ -35,7 +35,7 @@ class RunningTurn:
         self._error: BaseException | None = None
         self._unread = False
         self._interrupted = False
-        self._stop: Callable[[], Awaitable[None]] | None = None
+        self._stop: Callable[[], Awaitable[object]] | None = None
 
     # --- the engine's side ---------------------------------------------------------------------
 
@@ -65,7 +65,7 @@ class RunningTurn:
         with suppress(anyio.BrokenResourceError):
             await self._send.send(event)
 
-    def on_interrupt(self, stop: Callable[[], Awaitable[None]] | None) -> None:
+    def on_interrupt(self, stop: Callable[[], Awaitable[object]] | None) -> None:
         """From now on `stop` is how to interrupt; None: nothing is being sent, cancelling is enough."""
         self._stop = stop
 

@@ -1,6 +1,7 @@
 """Parts for testing modules without a key: a loopback Messages API, a scripted backend, conformance suites.
 
-The names of the loopback API are loaded when they are first used.
+The names are loaded when they are first used. The answers of `ScriptedBackend` stand in
+`claude_comms.testing.scripted`, the conformance suites in `claude_comms.testing.conformance`.
 """
 
 from __future__ import annotations
@@ -19,14 +20,26 @@ if TYPE_CHECKING:
         Thinking,
         ToolUse,
     )
+    from claude_comms.testing.scripted import ScriptedBackend
 
-__all__ = ["FAULTS", "Answer", "Fault", "LoopbackAPI", "RecordedRequest", "Text", "Thinking", "ToolUse"]
+__all__ = [
+    "FAULTS",
+    "Answer",
+    "Fault",
+    "LoopbackAPI",
+    "RecordedRequest",
+    "ScriptedBackend",
+    "Text",
+    "Thinking",
+    "ToolUse",
+]
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'claude_comms.testing' has no attribute {name!r}")
-    return getattr(import_module("claude_comms.testing.loopback"), name)
+    module = "scripted" if name == "ScriptedBackend" else "loopback"
+    return getattr(import_module(f"claude_comms.testing.{module}"), name)
 
 
 def __dir__() -> list[str]:

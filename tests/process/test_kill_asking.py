@@ -8,7 +8,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import claude_comms
 from claude_comms import create_communicator
 from claude_comms.testing.loopback import Answer, LoopbackAPI
 from claude_comms.types import Message, MessageState, Role
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 ROUNDS = 200
-LONGEST_LIFE_S = 0.12
-WORDS = tuple(f"word{number} " for number in range(40))
+MOST_SIGNS = 4
+LONGEST_WAIT_S = 0.06
+"""About one turn."""
+WORDS = tuple(f"word{number} " for number in range(20))
 ZYGOTE = Path(__file__).with_name("asking_zygote.py")
 
 
@@ -51,10 +53,12 @@ def test_200_kills_at_random_points_lose_nothing_acknowledged(tmp_path: Path) ->
     home = tmp_path / "home"
     acknowledged = Acknowledged()
     with LoopbackAPI(Answer(pieces=WORDS, pause_s=0.0005)) as api:
-        environment = {**api.environment(), "CLAUDE_COMMS_HOME": str(home), "PATH": os.environ["PATH"]}
+        ours = {"CLAUDE_COMMS_HOME": str(home), "PYTHONPATH": str(Path(claude_comms.__file__).parents[1])}
+        environment = {**api.environment(), **ours, "PATH": os.environ["PATH"]}
         with zygote(environment) as askers:
             for _ in range(ROUNDS):
-                acknowledged.add(killed_after(askers, chance.uniform(0.0, LONGEST_LIFE_S), tmp_path))
+                signs, wait_s = chance.randint(0, MOST_SIGNS), chance.uniform(0.0, LONGEST_WAIT_S)
+                acknowledged.add(killed_after(askers, signs, wait_s, tmp_path))
     assert len(acknowledged.asked) > ROUNDS / 10, "the kills came before anything was asked"
     assert acknowledged.answered, "the kills came before anything was answered"
     check(stored(home), acknowledged)
@@ -95,8 +99,8 @@ def zygote(environment: dict[str, str]) -> Generator[subprocess.Popen[str]]:
         assert process.wait(timeout=30) == 0
 
 
-def killed_after(askers: subprocess.Popen[str], life_s: float, directory: Path) -> str:
-    """Fork an asker, let it live for `life_s` after its first sign of life or not at all, kill it; its report."""
+def killed_after(askers: subprocess.Popen[str], signs: int, wait_s: float, directory: Path) -> str:
+    """Fork an asker, kill it `wait_s` after so many signs of life (acknowledgements), and return its report."""
     assert askers.stdin is not None
     assert askers.stdout is not None
     fifo = directory / "report"
@@ -107,23 +111,21 @@ def killed_after(askers: subprocess.Popen[str], life_s: float, directory: Path) 
         askers.stdin.write(f"{fifo}\n")
         askers.stdin.flush()
         pid = int(askers.stdout.readline())
-        select.select([], [], [], life_s)
+        report = b""
+        while report.count(b"\n") < signs:
+            report += read_some(reading)
+        select.select([], [], [], wait_s)
         os.kill(pid, signal.SIGKILL)
         assert askers.stdout.readline() == "dead\n"
-        return read_all(reading)
+        while piece := read_some(reading):
+            report += piece
+        return report.decode()
     finally:
         os.close(reading)
 
 
-def read_all(descriptor: int) -> str:
-    pieces: list[bytes] = []
-    give_up = time.monotonic() + 10
-    while time.monotonic() < give_up:
-        try:
-            piece = os.read(descriptor, 65_536)
-        except BlockingIOError:
-            continue
-        if not piece:
-            break
-        pieces.append(piece)
-    return b"".join(pieces).decode()
+def read_some(pipe: int) -> bytes:
+    """What is in the pipe next; empty at its end."""
+    ready, _, _ = select.select([pipe], [], [], 30)
+    assert ready, "the asker has said nothing for 30 s"
+    return os.read(pipe, 65_536)

@@ -31,7 +31,8 @@ def communicator(claude_comms_home: Path, scripted: ScriptedBackend) -> Open:
     @asynccontextmanager
     async def opened(source: str | None = "marker", **options: Any) -> AsyncGenerator[AsyncCommunicator]:
         settings = {"home": claude_comms_home, **options.pop("settings", {})}
-        async with AsyncCommunicator(source, settings=settings, **{"backend": scripted, **options}) as comm:
+        options.setdefault("backend", scripted)
+        async with AsyncCommunicator(source, settings=settings, **options) as comm:
             yield comm
 
     return opened

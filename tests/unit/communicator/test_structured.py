@@ -137,9 +137,12 @@ async def test_schemas_and_any_type_that_pydantic_knows_serve(
 
 
 async def test_a_type_without_a_schema_is_refused(communicator: Open) -> None:
+    class Opaque:
+        pass
+
     async with communicator() as comm:
         with pytest.raises(ConfigError, match="response_model"):
-            await comm.send_message(target="arangodb", prompt="one", response_model=object)
+            await comm.send_message(target="arangodb", prompt="one", response_model=Opaque)
 
 
 async def test_a_backend_that_gives_no_shapes_refuses_them(communicator: Open) -> None:

@@ -55,6 +55,7 @@ class Launch:
     system: str
     model: str
     confinement: Confinement
+    max_output_tokens: int
     session_id: str
     """Of the new session, or of the one that is resumed."""
     resume: Path | None = None

@@ -158,7 +158,10 @@ class ClaudeCodeSession:
 
     async def _goes_on(self, connection: Connection, request: TurnRequest) -> bool:
         """Whether the warm process holds the question's conversation, or has been cleared for a new one."""
-        if not connection.alive or connection.launch.system != request.prompt.system_text:
+        launch = connection.launch
+        if not connection.alive or launch.system != request.prompt.system_text:
+            return False
+        if request.max_output_tokens < launch.max_output_tokens:
             return False
         if request.session_handle is not None or request.prompt.history:
             return request.session_handle == connection.handle
@@ -183,6 +186,7 @@ class ClaudeCodeSession:
             system=request.prompt.system_text,
             model=request.model,
             confinement=self._confinement,
+            max_output_tokens=request.max_output_tokens,
             session_id=place.session_id,
             resume=place.transcript,
             position=place.position,
