@@ -88,12 +88,18 @@ def test_what_is_set_wins_and_says_where() -> None:
     assert (chosen.backend, chosen.reason) == ("offline", "it is set (argument)")
 
 
+def _found(monkeypatch: pytest.MonkeyPatch, health: BackendHealth) -> None:
+    def look(_settings: Settings) -> BackendHealth:
+        return health
+
+    monkeypatch.setattr(_registry, "claude_code_health", look)
+
+
 @pytest.mark.parametrize("path", [HERE, None])
 def test_auto_is_api_when_there_is_a_key_and_offline_otherwise_where_claude_code_is_missing(
     path: Path | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    missing = BackendHealth(usable=False, reason="the Agent SDK is not installed")
-    monkeypatch.setattr(_registry, "claude_code_health", lambda _: missing)
+    _found(monkeypatch, BackendHealth(usable=False, reason="the Agent SDK is not installed"))
     with_key = choose_backend(settings(anthropic_api_key="k"), target_path=path)
     without = choose_backend(settings(), target_path=path)
     blank = choose_backend(settings(anthropic_api_key=" "), target_path=path)
@@ -109,8 +115,7 @@ def test_auto_is_api_when_there_is_a_key_and_offline_otherwise_where_claude_code
 def test_auto_prefers_claude_code_once_it_is_usable_for_a_target_with_a_path(
     monkeypatch: pytest.MonkeyPatch, key: str | None, path: Path | None, chosen: str
 ) -> None:
-    usable = BackendHealth(usable=True, reason="Claude Code is installed")
-    monkeypatch.setattr(_registry, "claude_code_health", lambda _: usable)
+    _found(monkeypatch, BackendHealth(usable=True, reason="Claude Code is installed"))
     assert choose_backend(settings(anthropic_api_key=key), target_path=path).backend == chosen
 
 

@@ -83,7 +83,11 @@ def test_path_is_searched_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     bundled = find_binary()
     assert bundled is not None
     assert bundled.origin == "SDK bundle"
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+
+    def missing(_name: str) -> None:
+        return None
+
+    monkeypatch.setattr("importlib.util.find_spec", missing)
     on_path = find_binary()
     assert on_path is not None
     assert (on_path.origin, on_path.path) == ("PATH", tmp_path / "claude")
