@@ -251,11 +251,11 @@ async def claude_code_mcp(bench: Bench) -> AsyncGenerator[dict[str, Turn], None]
 async def memory(bench: Bench) -> dict[int, tuple[float, float]]:
     """MB of 1 and of 8 warm instances: all resident, and their fair share (PSS)."""
     found: dict[int, tuple[float, float]] = {}
-    backend = bench.backend()
+    backend, started = bench.backend(), 0
     for count in (1, 8):
-        while len(backend._sessions) < count:  # pyright: ignore[reportPrivateUsage]
-            pair = Pair("marker", f"m{len(backend._sessions)}")  # pyright: ignore[reportPrivateUsage]
-            await Ours(await backend.open(replace(bench.spec, pair=pair))).turn()
+        for number in range(started, count):
+            await Ours(await backend.open(replace(bench.spec, pair=Pair("marker", f"m{number}")))).turn()
+        started = count
         found[count] = _memory_of(_descendants(os.getpid()))
     await backend.close()
     return found

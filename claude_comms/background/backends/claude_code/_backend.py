@@ -62,7 +62,7 @@ class ClaudeCodeBackend:
         self._limits = limits
         self._found: tuple[Binary, tuple[int, int, int]] | None = None
         self._limiter: anyio.CapacityLimiter | None = None
-        self._sessions: list[ClaudeCodeSession] = []
+        self._sessions: set[ClaudeCodeSession] = set()
 
     @property
     def name(self) -> str:
@@ -89,7 +89,7 @@ class ClaudeCodeBackend:
         # The SDK takes half a second to import: once, and not on the loop.
         module = await anyio.to_thread.run_sync(_session_module)
         session: ClaudeCodeSession = module.ClaudeCodeSession(self, spec, confinement, self._limits or module.Limits())
-        self._sessions.append(session)
+        self._sessions.add(session)
         return session
 
     async def health(self) -> BackendHealth:
@@ -110,8 +110,9 @@ class ClaudeCodeBackend:
 
     async def close(self) -> None:
         """Stop every process that is left. May be called twice."""
-        while self._sessions:
-            await self._sessions.pop().close()
+        async with anyio.create_task_group() as closing:
+            for session in tuple(self._sessions):
+                closing.start_soon(session.close)
 
     # --- what sessions need ---
 
@@ -137,6 +138,10 @@ class ClaudeCodeBackend:
         return self.workspace.environment(
             os.environ, scratch, given=self._variables, max_output_tokens=max_output_tokens
         )
+
+    def forget(self, session: ClaudeCodeSession) -> None:
+        """The session has closed itself."""
+        self._sessions.discard(session)
 
     @property
     def _known(self) -> tuple[Binary, tuple[int, int, int]]:

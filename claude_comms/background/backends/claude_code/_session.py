@@ -65,6 +65,8 @@ class Starter(Protocol):
 
     def environment(self, scratch: Scratch, max_output_tokens: int) -> dict[str, str]: ...
 
+    def forget(self, session: ClaudeCodeSession) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Place:
@@ -126,7 +128,10 @@ class ClaudeCodeSession:
 
     async def close(self) -> None:
         """Stop the process and all it started. See `Session.close`."""
-        await self._drop()
+        try:
+            await self._drop()
+        finally:
+            self._starter.forget(self)
 
     # --- where a question goes ---
 
