@@ -99,7 +99,7 @@ class Asking:
     async def _answer(self) -> Reply:
         route = await self._parts.router.route(self._question)
         self._refuse_unsupported(route)
-        with await self._parts.pool.lease(route.spec, route.thread_id, self._deadline) as lease:
+        with await self._lease(route) as lease:
             answered = await self._ask(lease, route, self._question)
             if answered.problems and not declines(answered.result.text):
                 answered = await self._repair(lease, route, answered)
@@ -108,6 +108,12 @@ class Asking:
             if self._question.schema is not None:
                 await self._turn.emit(Delta(answered.result.text))
             return self._reply(route, lease, answered)
+
+    async def _lease(self, route: Route) -> Lease:
+        """A place for the question, before anything is stored: what is refused leaves no trace."""
+        if route.instance_id is not None:
+            return await self._parts.pool.lease_instance(route.instance_id, route.thread_id, self._deadline)
+        return await self._parts.pool.lease(route.spec, route.thread_id, self._deadline)
 
     # --- one turn ------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from claude_comms.background.backends import choose_backend
 from claude_comms.descriptors import ModuleDescriptor, draft_descriptor
 from claude_comms.errors import ConfigError, UnknownModuleError
-from claude_comms.types import ANONYMOUS, OFFLINE, InstanceSpec, Pair
+from claude_comms.types import ANONYMOUS, OFFLINE, InstanceSpec, Pair, Question
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from claude_comms.conversations import ConversationStore
     from claude_comms.descriptors import BaseDescriptor, Module, Registry
     from claude_comms.settings import Settings
-    from claude_comms.types import Conversation, Question
+    from claude_comms.types import Conversation
 
 __all__ = ["Route", "Router"]
 
@@ -40,6 +40,8 @@ class Route:
     model: str
     directory: Path | None
     """The target module's path."""
+    instance_id: str | None = None
+    """The very instance that is asked, if it must be one."""
 
     @property
     def pair(self) -> Pair:
@@ -66,6 +68,14 @@ class Router:
         self._store = store
         self._drafts: dict[Path, ModuleDescriptor] = {}
 
+    def spec(self, pair: Pair, *, backend: str | None, model: str | None) -> InstanceSpec:
+        """The instance of a pair of known modules that a new conversation would go to."""
+        source, target = self._source(Question(pair.source, pair.target, "")), self._registry.get(pair.target)
+        chosen, _ = self._backend(backend, None, target)
+        return InstanceSpec(
+            Pair(source.name, target.name), chosen, self._model(model, None, chosen), directory=target.path
+        )
+
     async def route(self, question: Question) -> Route:
         """The way of `question`. Raises before anything is stored: UnknownModuleError, DescriptorError,
         ConversationNotFoundError, ConfigError where the conversation is another pair's.
@@ -73,15 +83,16 @@ class Router:
         target = self._registry.get(question.target)
         source = self._source(question)
         conversation = await self._conversation(question, source)
-        backend, reason = self._backend(question, conversation, target)
+        backend, reason = self._backend(question.backend, conversation, target)
         return Route(
             source=source,
             target=target.descriptor,
             conversation=conversation,
             backend=backend,
             reason=reason,
-            model=self._model(question, conversation, backend),
+            model=self._model(question.model, conversation, backend),
             directory=target.path,
+            instance_id=question.instance_id,
         )
 
     def _source(self, question: Question) -> BaseDescriptor:
@@ -108,19 +119,19 @@ class Router:
             )
         return conversation
 
-    def _backend(self, question: Question, conversation: Conversation | None, target: Module) -> tuple[str, str]:
-        if question.backend not in (None, "auto"):
-            return question.backend, "asked for"
+    def _backend(self, asked: str | None, conversation: Conversation | None, target: Module) -> tuple[str, str]:
+        if asked is not None and asked != "auto":
+            return asked, "it was asked for"
         if conversation is not None and conversation.backend is not None:
-            return conversation.backend, "the conversation's own"
+            return conversation.backend, "it is the conversation's own"
         choice = choose_backend(self._settings, target_path=target.path)
         return choice.backend, choice.reason
 
-    def _model(self, question: Question, conversation: Conversation | None, backend: str) -> str:
+    def _model(self, asked: str | None, conversation: Conversation | None, backend: str) -> str:
         if backend == OFFLINE:
             return OFFLINE
-        if question.model is not None:
-            return question.model
+        if asked is not None:
+            return asked
         if conversation is not None and conversation.backend == backend and conversation.model is not None:
             return conversation.model
         return self._settings.model
