@@ -27,8 +27,10 @@ __all__ = [
     "Delta",
     "Emit",
     "HistoryMessage",
+    "InstanceInfo",
     "InstanceSpec",
     "InstanceState",
+    "Instances",
     "Message",
     "MessageState",
     "Omission",
@@ -499,11 +501,32 @@ class Question:
     """Parameters of the template and overrides of components, by name."""
     backend: str | None = None
     model: str | None = None
+    instance_id: str | None = None
+    """Ask this very instance; its pair, backend and model hold, and its conversation unless `thread_id` is given."""
     deadline_s: float | None = None
     max_cost_usd: float | None = None
     idempotency_key: str | None = None
     check: Callable[[Any], Sequence[Problem]] | None = None
     """What the answer's value must satisfy beyond `schema`; the problems it finds go into the repair turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceInfo(Record):
+    """An instance as it stood when somebody looked."""
+
+    instance_id: str
+    name: str | None
+    source: str
+    target: str
+    backend: str
+    model: str | None
+    state: InstanceState
+    thread_id: str | None
+    """The conversation it holds."""
+    turns: int
+    """How many it has run, failed ones included."""
+    created_at: datetime
+    last_used_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -551,8 +574,47 @@ class Turn(Protocol):
         ...
 
 
+class Instances(Protocol):
+    """The instances of an engine. `wanted` is an id, any unique beginning of one, or a name; InstanceNotFoundError."""
+
+    async def start(
+        self, pair: Pair, *, name: str | None = None, backend: str | None = None, model: str | None = None
+    ) -> InstanceInfo:
+        """A new instance, its session open."""
+        ...
+
+    async def list(self) -> list[InstanceInfo]:
+        """The living ones, oldest first."""
+        ...
+
+    async def get(self, wanted: str) -> InstanceInfo:
+        """One of them, or of the last that ended."""
+        ...
+
+    async def pause(self, wanted: str) -> InstanceInfo:
+        """Let the running turn finish; later questions wait until `resume` or their deadline."""
+        ...
+
+    async def resume(self, wanted: str) -> InstanceInfo:
+        """Undo `pause`."""
+        ...
+
+    async def interrupt(self, wanted: str) -> InstanceInfo:
+        """Stop the running turn; without one nothing happens."""
+        ...
+
+    async def stop(self, wanted: str) -> InstanceInfo:
+        """End it, its running turn interrupted. Its conversation stays stored and goes on elsewhere."""
+        ...
+
+
 class Engine(Protocol):
     """What a communicator speaks to: an engine in this process, or later a daemon's."""
+
+    @property
+    def instances(self) -> Instances:
+        """Its instances."""
+        ...
 
     async def open(self) -> None:
         """Be ready to serve. Called once."""

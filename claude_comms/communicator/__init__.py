@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from claude_comms.communicator._async import AsyncCommunicator
+from claude_comms.communicator._instances import AsyncInstanceManager, InstanceManager
 from claude_comms.communicator._streams import AsyncMessageStream, MessageStream
 from claude_comms.communicator._sync import ModuleCommunicator, create_communicator
 
 __all__ = [
     "AsyncCommunicator",
+    "AsyncInstanceManager",
     "AsyncMessageStream",
+    "InstanceManager",
     "MessageStream",
     "ModuleCommunicator",
     "create_communicator",

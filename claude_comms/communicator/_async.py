@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import anyio
 
 from claude_comms.background.backends.protocol import Backend
+from claude_comms.communicator._holder import EngineHolder
 from claude_comms.communicator._shape import ResponseShape
 from claude_comms.communicator._streams import AsyncMessageStream
 from claude_comms.errors import ConfigError, DaemonError
@@ -17,12 +18,11 @@ from claude_comms.types import ANONYMOUS, ConversationState, Pair, Question
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from claude_comms.context import ContextGenerator
     from claude_comms.conversations import SearchHit
     from claude_comms.descriptors import Match
-    from claude_comms.types import Check, Conversation, Engine, Preview, Reply, RetryPolicy, Turn
+    from claude_comms.types import Check, Conversation, Preview, Reply, RetryPolicy, Turn
 
 __all__ = ["AsyncCommunicator"]
 
@@ -42,7 +42,7 @@ class MessageOptions(TypedDict, total=False):
     idempotency_key: str | None
 
 
-class AsyncCommunicator:
+class AsyncCommunicator(EngineHolder):
     """Asks other modules on behalf of `source`, on asyncio.
 
     It opens with the first call and holds a store and instances until `close`; use it as an async context manager.
@@ -73,18 +73,17 @@ class AsyncCommunicator:
             raise DaemonError(
                 "there is no daemon in this version yet. Leave use_background out: everything stays in this process."
             )
+        super().__init__(
+            Settings.load(settings).with_overrides(retry=retry),
+            generator=context_generator,
+            backends=[backend] if isinstance(backend, Backend) else [],
+        )
         self.source = source or ANONYMOUS
-        self.settings = Settings.load(settings).with_overrides(retry=retry)
         self._path = _directory(module_path)
-        self._backends = {backend.name: backend} if isinstance(backend, Backend) else {}
         self._backend = backend.name if isinstance(backend, Backend) else backend
         self._model = model
-        self._generator = context_generator
-        self._engine: Engine | None = None
-        self._opening = anyio.Lock()
         self._current: dict[str, str] = {}
         self._starting: dict[str, anyio.Lock] = {}
-        self._closed = False
 
     # --- asking --------------------------------------------------------------------------------
 
@@ -154,22 +153,15 @@ class AsyncCommunicator:
         return await engine.preview(self._continued(question))
 
     def _question(self, target: str, prompt: str, shape: ResponseShape, **options: Unpack[MessageOptions]) -> Question:
-        return Question(
-            source=self.source,
-            target=target,
-            prompt=prompt,
+        return question_from(
+            self.source,
+            target,
+            prompt,
+            shape,
+            options,
             source_path=self._path,
-            thread_id=options.get("thread_id"),
-            data=options.get("data"),
-            schema=shape.schema,
-            check=shape.check,
-            template=options.get("template", "query"),
-            context=options.get("context") or {},
             backend=self._backend,
             model=self._model,
-            deadline_s=options.get("deadline_s"),
-            max_cost_usd=options.get("max_cost_usd"),
-            idempotency_key=options.get("idempotency_key"),
         )
 
     async def _ask(self, question: Question) -> Turn:
@@ -255,35 +247,26 @@ class AsyncCommunicator:
         """What is reachable, how fast, what is wrong. Asks a model only with `ask`: one short turn, to prove it."""
         return await (await self._opened()).diagnose(ask=ask)
 
-    async def close(self) -> None:
-        """Interrupt what runs, store how it ended, and let go of everything, in bounded time. May be called twice."""
-        self._closed = True
-        async with self._opening:
-            engine, self._engine = self._engine, None
-        if engine is not None:
-            await engine.close()
 
-    async def _opened(self) -> Engine:
-        """The engine, opened by the first call that needs it."""
-        async with self._opening:
-            if self._closed:
-                raise ConfigError("this communicator is closed. Create a new one.")
-            if self._engine is None:
-                from claude_comms.engine import LocalEngine
-
-                engine = LocalEngine(self.settings, generator=self._generator, backends=self._backends)
-                await engine.open()
-                self._engine = engine
-            return self._engine
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with anyio.CancelScope(shield=True):
-            await self.close()
+def question_from(
+    source: str, target: str, prompt: str, shape: ResponseShape, options: MessageOptions, **fixed: Any
+) -> Question:
+    """A question with a caller's options; `fixed` are the fields that the caller has no say in."""
+    return Question(
+        source=source,
+        target=target,
+        prompt=prompt,
+        thread_id=options.get("thread_id"),
+        data=options.get("data"),
+        schema=shape.schema,
+        check=shape.check,
+        template=options.get("template", "query"),
+        context=options.get("context") or {},
+        deadline_s=options.get("deadline_s"),
+        max_cost_usd=options.get("max_cost_usd"),
+        idempotency_key=options.get("idempotency_key"),
+        **fixed,
+    )
 
 
 def _directory(path: str | Path | None) -> Path | None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from claude_comms.engine._turn import RunningTurn
     from claude_comms.errors import Problem
     from claude_comms.settings import Settings
-    from claude_comms.types import Conversation, InstanceSpec, Message, Prompt, Question, TurnEvent, TurnResult
+    from claude_comms.types import Conversation, Message, Prompt, Question, TurnEvent, TurnResult
 
 __all__ = ["Asking"]
 
@@ -101,7 +101,7 @@ class Asking:
     async def _answer(self) -> Reply:
         route = await self._parts.router.route(self._question)
         self._refuse_unsupported(route)
-        with await self._parts.pool.lease(self._spec(route), route.thread_id, self._deadline) as lease:
+        with await self._lease(route) as lease:
             answered = await self._ask(lease, route, self._question)
             if answered.problems and not declines(answered.result.text):
                 answered = await self._repair(lease, route, answered)
@@ -110,6 +110,12 @@ class Asking:
             if self._question.schema is not None:
                 await self._turn.emit(Delta(answered.result.text))
             return self._reply(route, lease, answered)
+
+    async def _lease(self, route: Route) -> Lease:
+        """A place for the question, before anything is stored: what is refused leaves no trace."""
+        if route.instance_id is not None:
+            return await self._parts.pool.lease_instance(route.instance_id, route.thread_id, self._deadline)
+        return await self._parts.pool.lease(route.spec, route.thread_id, self._deadline)
 
     # --- one turn ------------------------------------------------------------------------------
 
@@ -126,9 +132,6 @@ class Asking:
             await self._record_failure(asked, route, lease, error, started)
             raise
         return await self._record_answer(asked, route, lease, question, result, started)
-
-    def _spec(self, route: Route) -> InstanceSpec:
-        return route.spec(self._parts.backend(route.backend).features)
 
     async def _session_handle(self, route: Route, thread_id: str) -> str | None:
         if not self._parts.backend(route.backend).features.resume:

@@ -15,6 +15,7 @@ from claude_comms.conversations import ConversationStore
 from claude_comms.descriptors import Registry
 from claude_comms.engine._asking import Asking, Parts
 from claude_comms.engine._diagnosis import diagnose
+from claude_comms.engine._instances import LocalInstances
 from claude_comms.engine._prompts import PromptBuilder
 from claude_comms.engine._route import Router
 from claude_comms.engine._turn import RunningTurn
@@ -66,7 +67,7 @@ class LocalEngine:
         self.prices = PriceTable.load()
         self._backends: dict[str, Backend] = dict(backends or {})
         self._made: list[Backend] = []
-        self._router = Router(settings, self.registry, self.store)
+        self._router = Router(settings, self.registry, self.store, self.backend)
         self._prompts = PromptBuilder(settings, self.generator, self.store, self.backend)
         self._parts = Parts(
             settings=settings,
@@ -77,6 +78,7 @@ class LocalEngine:
             prices=self.prices,
             backend=self.backend,
         )
+        self.instances = LocalInstances(self.pool, self._router)
         self._turns: set[RunningTurn] = set()
         self._stopping = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None

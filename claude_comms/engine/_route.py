@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 from claude_comms.background.backends import choose_backend
 from claude_comms.descriptors import ModuleDescriptor, draft_descriptor
 from claude_comms.errors import ConfigError, UnknownModuleError
-from claude_comms.types import ANONYMOUS, OFFLINE, InstanceSpec, Pair
+from claude_comms.types import ANONYMOUS, OFFLINE, InstanceSpec, Pair, Question
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from claude_comms.background.backends.protocol import Backend
     from claude_comms.conversations import ConversationStore
     from claude_comms.descriptors import BaseDescriptor, Module, Registry
     from claude_comms.settings import Settings
-    from claude_comms.types import BackendFeatures, Conversation, Question
+    from claude_comms.types import Conversation
 
 __all__ = ["Route", "Router"]
 
@@ -41,7 +43,9 @@ class Route:
     directory: Path | None
     """The target module's path."""
     grants: tuple[str, ...] = ()
-    """The tools that the target's instances may use, where the backend has any."""
+    """The tools that the target's instances may use; none where the backend has none."""
+    instance_id: str | None = None
+    """The very instance that is asked, if it must be one."""
 
     @property
     def pair(self) -> Pair:
@@ -53,20 +57,35 @@ class Route:
         """The stored conversation that the question continues."""
         return self.conversation.thread_id if self.conversation else None
 
-    def spec(self, features: BackendFeatures) -> InstanceSpec:
-        """The instance that may answer, of a backend with these features."""
-        grants = self.grants if features.tools else ()
-        return InstanceSpec(self.pair, self.backend, self.model, grants, self.directory)
+    @property
+    def spec(self) -> InstanceSpec:
+        """The instance that may answer."""
+        return InstanceSpec(self.pair, self.backend, self.model, self.grants, self.directory)
 
 
 class Router:
     """Finds the way of a question from the registry, the store and the settings."""
 
-    def __init__(self, settings: Settings, registry: Registry, store: ConversationStore) -> None:
+    def __init__(
+        self, settings: Settings, registry: Registry, store: ConversationStore, backends: Callable[[str], Backend]
+    ) -> None:
+        self._backends = backends
         self._settings = settings
         self._registry = registry
         self._store = store
         self._drafts: dict[Path, ModuleDescriptor] = {}
+
+    def spec(self, pair: Pair, *, backend: str | None, model: str | None) -> InstanceSpec:
+        """The instance of a pair of known modules that a new conversation would go to."""
+        source, target = self._source(Question(pair.source, pair.target, "")), self._registry.get(pair.target)
+        chosen, _ = self._backend(backend, None, target)
+        return InstanceSpec(
+            Pair(source.name, target.name),
+            chosen,
+            self._model(model, None, chosen),
+            self._grants(chosen, target),
+            target.path,
+        )
 
     async def route(self, question: Question) -> Route:
         """The way of `question`. Raises before anything is stored: UnknownModuleError, DescriptorError,
@@ -75,16 +94,17 @@ class Router:
         target = self._registry.get(question.target)
         source = self._source(question)
         conversation = await self._conversation(question, source)
-        backend, reason = self._backend(question, conversation, target)
+        backend, reason = self._backend(question.backend, conversation, target)
         return Route(
             source=source,
             target=target.descriptor,
             conversation=conversation,
             backend=backend,
             reason=reason,
-            model=self._model(question, conversation, backend),
+            model=self._model(question.model, conversation, backend),
             directory=target.path,
-            grants=target.grants,
+            grants=self._grants(backend, target),
+            instance_id=question.instance_id,
         )
 
     def _source(self, question: Question) -> BaseDescriptor:
@@ -111,19 +131,22 @@ class Router:
             )
         return conversation
 
-    def _backend(self, question: Question, conversation: Conversation | None, target: Module) -> tuple[str, str]:
-        if question.backend not in (None, "auto"):
-            return question.backend, "asked for"
+    def _backend(self, asked: str | None, conversation: Conversation | None, target: Module) -> tuple[str, str]:
+        if asked is not None and asked != "auto":
+            return asked, "it was asked for"
         if conversation is not None and conversation.backend is not None:
-            return conversation.backend, "the conversation's own"
+            return conversation.backend, "it is the conversation's own"
         choice = choose_backend(self._settings, target_path=target.path)
         return choice.backend, choice.reason
 
-    def _model(self, question: Question, conversation: Conversation | None, backend: str) -> str:
+    def _grants(self, backend: str, target: Module) -> tuple[str, ...]:
+        return target.grants if self._backends(backend).features.tools else ()
+
+    def _model(self, asked: str | None, conversation: Conversation | None, backend: str) -> str:
         if backend == OFFLINE:
             return OFFLINE
-        if question.model is not None:
-            return question.model
+        if asked is not None:
+            return asked
         if conversation is not None and conversation.backend == backend and conversation.model is not None:
             return conversation.model
         return self._settings.model
