@@ -165,8 +165,10 @@ async def warm(bench: Bench) -> AsyncGenerator[dict[str, Turn], None]:
 @contextlib.asynccontextmanager
 async def cold(bench: Bench) -> AsyncGenerator[dict[str, Turn], None]:
     """Turns that start a process."""
-    async with ClaudeSDKClient(sdk_options(bench)) as client:
-        session = await sdk_turn(client)
+    client = ClaudeSDKClient(sdk_options(bench))
+    await client.connect()
+    session = await sdk_turn(client)
+    await client.disconnect()
     backend = bench.backend()
     known = Ours(await backend.open(bench.spec))
     await known.turn()

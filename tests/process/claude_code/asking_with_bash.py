@@ -28,4 +28,5 @@ async def main(address: str, home: str, module: str, ending: str) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, *sys.argv[1:])
+    _, address, home, module, ending = sys.argv
+    anyio.run(main, address, home, module, ending)
