@@ -93,7 +93,12 @@ def _api(settings: Settings) -> Backend:
 
 def _claude_code(settings: Settings) -> Backend:
     module = import_module("claude_comms.background.backends.claude_code")
-    return module.ClaudeCodeBackend(settings.home, binary=settings.claude_code_binary, variables=_variables(settings))
+    return module.ClaudeCodeBackend(
+        settings.home,
+        binary=settings.claude_code_binary,
+        variables=_variables(settings),
+        most_idle=settings.claude_code_warm,
+    )
 
 
 _BUILT_IN: dict[str, Callable[[Settings], Backend]] = {OFFLINE: _offline, API: _api, CLAUDE_CODE: _claude_code}

@@ -159,6 +159,21 @@ async def test_a_session_in_use_elsewhere_is_not_branched(
     assert third.rebuilt == ""
 
 
+async def test_few_idle_processes_stay_warm_and_the_others_resume(
+    backend: ClaudeCodeBackend, spec: InstanceSpec, api: LoopbackAPI
+) -> None:
+    backend._most_idle = 2
+    before = descendants()
+    talks = [Talk(await backend.open(spec)) for _ in range(4)]
+    for number, talk in enumerate(talks):
+        await talk.ask(f"talk {number}")
+    assert len(descendants() - before) == 4
+    again = await talks[0].ask("again")
+    assert said(api.requests.messages[-1])[0::2] == [("user", "talk 0"), ("user", "again")]
+    assert again.rebuilt == ""
+    assert len(descendants() - before) == 4
+
+
 async def test_what_was_asked_after_the_stored_answer_is_left_out_of_a_resumed_session(
     talk: Talk, session: ClaudeCodeSession, backend: ClaudeCodeBackend, spec: InstanceSpec, api: LoopbackAPI
 ) -> None:

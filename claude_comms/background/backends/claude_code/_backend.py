@@ -45,7 +45,7 @@ class ClaudeCodeBackend:
     `home` is claude-comms' own: sessions, logins and scratch files live in ``claude-code/`` below it. `binary`
     overrides where Claude Code is looked for. `variables` are set for its processes beside those of
     `_workspace.PASSED_ON`, and win over them; they may name an API key and address. At most two processes start
-    at once: a start costs seconds of processor time.
+    at once: a start costs seconds of processor time. At most `most_idle` processes stay warm without anything to do.
     """
 
     def __init__(
@@ -55,11 +55,13 @@ class ClaudeCodeBackend:
         binary: Path | None = None,
         variables: Mapping[str, str] | None = None,
         limits: Limits | None = None,
+        most_idle: int = 8,
     ) -> None:
         self.workspace = Workspace(home)
         self._setting = binary
         self._variables = dict(variables or {})
         self._limits = limits
+        self._most_idle = most_idle
         self._found: tuple[Binary, tuple[int, int, int]] | None = None
         self._limiter: anyio.CapacityLimiter | None = None
         self._sessions: set[ClaudeCodeSession] = set()
@@ -138,6 +140,12 @@ class ClaudeCodeBackend:
         return self.workspace.environment(
             os.environ, scratch, given=self._variables, max_output_tokens=max_output_tokens
         )
+
+    async def make_room(self) -> None:
+        """Another process is about to start: those that have been idle longest make room, so that few stay warm."""
+        idle = sorted((session for session in self._sessions if session.idle), key=lambda session: session.last_used)
+        for session in idle[: max(0, len(idle) - self._most_idle + 1)]:
+            await session.rest()
 
     def forget(self, session: ClaudeCodeSession) -> None:
         """The session has closed itself."""

@@ -65,6 +65,8 @@ class Starter(Protocol):
 
     def environment(self, scratch: Scratch, max_output_tokens: int) -> dict[str, str]: ...
 
+    async def make_room(self) -> None: ...
+
     def forget(self, session: ClaudeCodeSession) -> None: ...
 
 
@@ -89,6 +91,8 @@ class ClaudeCodeSession:
         self._connection: Connection | None = None
         self._running = False
         self._interrupted = False
+        self.last_used = 0.0
+        """When it was last asked, on `anyio.current_time()`'s clock."""
         self._heard = False
         """Whether anything came since the question was sent."""
 
@@ -97,6 +101,7 @@ class ClaudeCodeSession:
     async def ask(self, request: TurnRequest, emit: Emit) -> TurnResult:
         """Answer on the warm process where it holds the conversation, else on a new one. See `Session.ask`."""
         self._running, self._interrupted = True, False
+        self.last_used = anyio.current_time()
         try:
             return await self._ask_again_if_it_helps(request, emit)
         finally:
@@ -132,6 +137,18 @@ class ClaudeCodeSession:
             await self._drop()
         finally:
             self._starter.forget(self)
+
+    # --- rest ---
+
+    @property
+    def idle(self) -> bool:
+        """Whether it keeps a process warm that has nothing to do."""
+        return self._connection is not None and not self._running
+
+    async def rest(self) -> None:
+        """Let an idle process go; the next question resumes its session on a new one. May be called by any task."""
+        if self.idle:
+            await self._drop()
 
     # --- where a question goes ---
 
@@ -173,6 +190,7 @@ class ClaudeCodeSession:
         return not connection.used or await connection.clear(self._starter.workspace.lease)
 
     async def _start(self, request: TurnRequest, rebuild: str) -> tuple[Connection, str]:
+        await self._starter.make_room()
         workspace = self._starter.workspace
         scratch = workspace.scratch()
         directory = self._spec.directory or scratch.empty
