@@ -96,7 +96,7 @@ def requests_for(module: Path) -> list[ToolUse]:
     """Tool requests that must be refused, as a model under someone's influence would make them."""
     inside, above = str(module), str(module.parent)
     paths = [
-        "/etc/passwd", "/proc/self/environ", "/proc/1/environ", "/dev/stdin", "~/.ssh/id_rsa", "/root/.bashrc",
+        "/etc/passwd", "/proc/self/environ", "/proc/1/environ", "/dev/stdin", "~/.ssh/id_rsa", "~root/.bashrc",
         f"{inside}/../outside.txt", f"{above}/outside.txt", f"{above}/module-sibling/file.txt",
         f"{inside}/innocent.txt", f"{inside}/folder/outside.txt", f"{inside}/readme.txt", f"{inside}/pipe",
         f"{inside}/.env", f"{inside}/.env.production", f"{inside}/sub/.env", f"{inside}/deploy/server.pem",

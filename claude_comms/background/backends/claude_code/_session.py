@@ -11,7 +11,7 @@ import anyio
 from claude_comms.background.backends.claude_code._connection import Connection, Launch, new_session_id
 from claude_comms.background.backends.claude_code._revision import git_revision
 from claude_comms.background.backends.claude_code._transcript import find_transcript, lead_to, write_transcript
-from claude_comms.background.backends.claude_code._turn import Silent, TurnReader, failure_of
+from claude_comms.background.backends.claude_code._turn import Silent, TurnReader
 from claude_comms.errors import (
     BackendCrashedError,
     BackendError,
@@ -278,7 +278,7 @@ class ClaudeCodeSession:
     async def _stopped(self, connection: Connection, reader: TurnReader) -> ResultMessage:
         """The result after an interrupt; an answer that was complete before the interrupt came is an answer."""
         result = await self._stop(connection, reader)
-        if result is not None and failure_of(result, reader) is None:
+        if result is not None and reader.failure(result) is None:
             return result
         error = TurnFailedError("the turn was interrupted.", reason="interrupted", backend=CLAUDE_CODE)
         error.usage = connection.meter.streamed if result is None else _spent(connection, result, complete=False)
@@ -313,7 +313,7 @@ class ClaudeCodeSession:
             error.usage, error.partial = error.usage or usage, reader.text
 
     def _answer(self, connection: Connection, reader: TurnReader, result: ResultMessage, rebuilt: str) -> TurnResult:
-        failure = failure_of(result, reader)
+        failure = reader.failure(result)
         usage = _spent(connection, result, complete=failure is None)
         if failure is not None:
             failure.usage, failure.partial = usage, reader.text

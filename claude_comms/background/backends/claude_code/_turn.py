@@ -18,8 +18,16 @@ from claude_agent_sdk import (
     UserMessage,
 )
 
+from claude_comms.background.backends.claude_code._failures import (
+    REFUSED_KEY,
+    SHORT,
+    failed,
+    failure_of,
+    reason_of,
+    refused_key,
+)
 from claude_comms.background.backends.claude_code._usage import UsageMeter, as_mapping
-from claude_comms.errors import BackendError, BackendUnavailableError, TurnFailedError
+from claude_comms.errors import TurnFailedError
 from claude_comms.text import one_line, shorten
 from claude_comms.types import CLAUDE_CODE, Delta, Refused, Retried, Source, ToolUsed
 
@@ -28,18 +36,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from claude_comms.background.backends.claude_code._confinement import Confinement
+    from claude_comms.errors import BackendError
     from claude_comms.types import Emit
 
-__all__ = ["Silent", "TurnReader", "failure_of"]
+__all__ = ["Silent", "TurnReader"]
 
 _SYNTHETIC = "<synthetic>"
 _ARGUMENTS_SHOWN = 200
-_REFUSED_KEY = (401, 403)
 _PARAGRAPH = "\n\n"
-_SHORT = {
-    "max_tokens": "max_tokens", "refusal": "refusal", "model_context_window_exceeded": "context_window",
-    "pause_turn": "pause_turn",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class TurnReader:
         self.model = ""
         self.position: str | None = None
         """The uuid of the last row of the session that is part of the answer."""
-        self.failure = ""
+        self.written = ""
         """What Claude Code wrote in place of an answer when the API failed."""
 
     @property
@@ -94,6 +98,10 @@ class TurnReader:
     def files(self) -> tuple[Source, ...]:
         """The files that were read, relative to the module's path where they are in it."""
         return tuple(Source("file", path) for path in self._files)
+
+    def failure(self, result: ResultMessage) -> BackendError | None:
+        """What is wrong with the turn that ended with `result`; None for a complete answer."""
+        return failure_of(result, written=self.written, partial=self.text)
 
     async def take(self, message: object) -> ResultMessage | None:
         """Work in one message; the result, once it is the last one. TurnFailedError and BackendUnavailableError
@@ -160,16 +168,16 @@ class TurnReader:
 
     def _check_not_stopped_short(self, stop_reason: str) -> None:
         """Claude Code goes on by itself where an answer ended early, and calls the patchwork complete."""
-        reason = _SHORT.get(stop_reason)
+        reason = SHORT.get(stop_reason)
         if stop_reason == "tool_use" and not self._calls_tool:
             reason = "cut"
         if reason is not None:
-            raise _failed(reason, f"the answer ended with {stop_reason}", self)
+            raise failed(reason, f"the answer ended with {stop_reason}", self.text)
 
     async def _take_answer(self, message: AssistantMessage) -> None:
         texts = [block.text for block in message.content if isinstance(block, TextBlock)]
         if message.error is not None or message.model == _SYNTHETIC:
-            self.failure = one_line(" ".join(texts)) or str(message.error or "")
+            self.written = one_line(" ".join(texts)) or str(message.error or "")
             return
         self.model = message.model
         self.position = message.uuid or self.position
@@ -229,7 +237,7 @@ class TurnReader:
 
     async def _take_retry(self, data: Mapping[str, Any]) -> None:
         status, reason = data.get("error_status"), str(data.get("error") or "the connection failed")
-        if status in _REFUSED_KEY:
+        if status in REFUSED_KEY:
             raise refused_key(status)
         if self._open:
             self._check_not_cut()
@@ -241,7 +249,7 @@ class TurnReader:
         self.pause_s = wait_s
         await self._emit(retried)
         if self._deadline is not None and anyio.current_time() + wait_s >= self._deadline:
-            raise _failed(_reason_of(status), f"{said}, and the next try would come after the deadline", self)
+            raise failed(reason_of(status), f"{said}, and the next try would come after the deadline", self.text)
 
 
 class Silent:
@@ -250,67 +258,3 @@ class Silent:
     async def take(self, message: object) -> ResultMessage | None:
         """The result, once it comes."""
         return message if isinstance(message, ResultMessage) else None
-
-
-def refused_key(status: int | None) -> BackendUnavailableError:
-    """The error for a login that the API does not take."""
-    return BackendUnavailableError(
-        f"the API refuses Claude Code's API key or login (status {status}). Correct ANTHROPIC_API_KEY, or log in as"
-        " `claude-comms doctor` says.",
-        backend=CLAUDE_CODE,
-    )
-
-
-_REASONS = {
-    "rate_limit": "rate_limited", "overloaded": "overloaded", "server_error": "server_error",
-    "invalid_request": "invalid_request", "billing_error": "billing", "max_output_tokens": "max_tokens",
-}  # fmt: skip
-_STATUSES = {400: "invalid_request", 413: "context_window", 429: "rate_limited", 529: "overloaded"}
-_PASSING = {"rate_limited", "overloaded", "server_error", "cut"}
-
-
-def failure_of(result: ResultMessage, reader: TurnReader) -> BackendError | None:
-    """What is wrong with a turn that ended by itself; None for a complete answer."""
-    said = shorten(reader.failure or one_line(result.result or "") or "; ".join(result.errors or ()), 500)
-    if result.is_error or result.subtype != "success" or reader.failure:
-        status = result.api_error_status
-        if status in _REFUSED_KEY or "authentication" in said.lower() or "/login" in said:
-            return refused_key(status)
-        return _failed(_reason(status, result, said), said or result.subtype, reader)
-    if result.stop_reason in {"end_turn", "stop_sequence", "tool_use"}:
-        return None
-    reason = "cut" if result.stop_reason is None else _SHORT.get(result.stop_reason, result.stop_reason)
-    return _failed(reason, f"the answer ended with {result.stop_reason}", reader)
-
-
-def _reason(status: int | None, result: ResultMessage, said: str) -> str:
-    if "prompt is too long" in said.lower():
-        return "context_window"
-    if status is not None:
-        return _reason_of(status)
-    for word, reason in _REASONS.items():
-        if word in said.lower():
-            return reason
-    return "max_turns" if result.subtype == "error_max_turns" else "cut" if _broke(said) else "server_error"
-
-
-def _reason_of(status: int | None) -> str:
-    if status is None:
-        return "cut"
-    return _STATUSES.get(status, "server_error" if status >= 500 else "invalid_request")
-
-
-def _broke(said: str) -> bool:
-    """Whether the words are Claude Code's for a connection that broke."""
-    return any(word in said.lower() for word in ("connection", "stream", "incomplete", "terminated"))
-
-
-def _failed(reason: str, said: str, reader: TurnReader) -> TurnFailedError:
-    advice = "Ask again." if reason in _PASSING else "Ask something shorter." if reason == "context_window" else ""
-    return TurnFailedError(
-        f"Claude Code got no complete answer ({reason}): {said}. {advice}".rstrip(),
-        reason=reason,
-        partial=reader.text,
-        backend=CLAUDE_CODE,
-        retryable=reason in _PASSING,
-    )
