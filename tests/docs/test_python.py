@@ -18,7 +18,7 @@ def test_a_python_block_runs(
     python_document: Document, python_block: Block, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.put(python_document)
-    if "def test_" in python_block.text:
+    if "def test_" in python_block.text or "class Test" in python_block.text:
         _run_as_tests(python_block, desk)
         return
     for name, value in desk.environment.items():
