@@ -28,12 +28,12 @@ def test_every_command_does_what_is_shown(document: Document, desk: Desk) -> Non
     for block in document.blocks:
         if block.kind != "console":
             continue
-        for command, output in block.commands:
+        commands = block.commands
+        for (command, output), (following, _) in zip(commands, [*commands[1:], ("", "")], strict=True):
             if command in (*FIRST_LINES, ENVIRONMENT):
                 continue
-            follow = block.text.partition(f"$ {command}\n")[2].partition("\n$ ")[2]
             code, text = desk.run(shown.real(command, whole=True))
-            assert code == 0 or follow.startswith("echo $?\n"), f"{block}: {command}\nexit {code}\n{text}"
+            assert code == 0 or following == "echo $?", f"{block}: {command}\nexit {code}\n{text}"
             if output.strip():
                 _compare(f"{block}: {command}", shown.real(output), text)
 
