@@ -1,6 +1,7 @@
 """One streamed turn: the bare anthropic SDK beside backend `api`, same prompt, same server, turn about.
 
     python benchmarks/turns.py [--turns N]
+    python benchmarks/turns.py --claude-code [--turns N]
 
 The server is the loopback Messages API in a process of its own. Each contender is a function that does one
 whole turn; all of them run once in every round, in changing order, so that what slows the machine slows all.
@@ -125,7 +126,15 @@ def main() -> None:
     """Print the medians, and what each row adds to the first."""
     parser = argparse.ArgumentParser(description="One streamed turn, bare and through backend api.")
     parser.add_argument("--turns", type=int, default=1000, help="rounds that count")
-    turns = parser.parse_args().turns
+    parser.add_argument("--claude-code", action="store_true", help="backend claude-code beside its rivals instead")
+    options = parser.parse_args()
+    turns = options.turns
+    if options.claude_code:
+        import claude_code_turns
+
+        with server() as address:
+            anyio.run(claude_code_turns.run, address, min(turns, 100))
+        return
     with server() as address:
         times = anyio.run(measure, address, turns)
     print(f"{turns} turns each; anthropic {anthropic.__version__}, Python {platform.python_version()}")
