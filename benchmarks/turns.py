@@ -246,34 +246,43 @@ async def compare(settings: Settings, api: LoopbackAPI) -> None:
             sys.exit(f"{row.name} does not send what {row.rival} sends")
 
 
-async def measure(settings: Settings, turns: int) -> dict[Row, list[float]]:
-    """Milliseconds of each turn, by row."""
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds of each turn of a row: until it was done, and of this process's processor time."""
+
+    passed: list[float]
+    busy: list[float]
+
+
+async def measure(settings: Settings, turns: int) -> dict[Row, Times]:
+    """The times of each row."""
     async with rows_of(settings) as rows:
-        times: dict[Row, list[float]] = {row: [] for row in rows}
+        times = {row: Times([], []) for row in rows}
         order = random.Random(7)
         for number in range(-LONGEST * max(1, turns // 100), turns):
             for row in order.sample(rows, len(rows)):
                 await row.before(number)
-                began = time.perf_counter()
+                began, busy = time.perf_counter(), time.process_time()
                 await row.turn(number)
-                taken = time.perf_counter() - began
+                passed, busy = time.perf_counter() - began, time.process_time() - busy
                 await row.after(number)
                 if number >= 0:  # the first rounds only warm up
-                    times[row].append(taken * 1000)
+                    times[row].passed.append(passed * 1000)
+                    times[row].busy.append(busy * 1000)
     return times
 
 
-def report(times: dict[Row, list[float]]) -> None:
+def report(times: dict[Row, Times]) -> None:
     """Each row below its rival, and what it adds."""
-    medians = {row.name: statistics.median(taken) for row, taken in times.items()}
-    print(f"{'milliseconds':32}{'median':>8}{'p90':>8}{'added':>8}{'ratio':>8}")
+    medians = {row.name: statistics.median(taken.passed) for row, taken in times.items()}
+    busy = {row.name: statistics.median(taken.busy) for row, taken in times.items()}
+    print(f"{'milliseconds':32}{'median':>8}{'p90':>8}{'added':>8}{'ratio':>8}{'processor':>12}{'added':>8}")
     for row in sorted(times, key=lambda row: (row.rival or row.name, bool(row.rival))):
-        median, p90 = medians[row.name], statistics.quantiles(times[row], n=10)[-1]
+        median, p90 = medians[row.name], statistics.quantiles(times[row].passed, n=10)[-1]
         name = f"  {row.name}" if row.rival else row.name
-        line = f"{name:32}{median:8.2f}{p90:8.2f}"
-        if row.rival:
-            line += f"{median - medians[row.rival]:+8.2f}{median / medians[row.rival]:8.2f}"
-        print(line)
+        added = f"{median - medians[row.rival]:+8.2f}{median / medians[row.rival]:8.2f}" if row.rival else " " * 16
+        work = f"{busy[row.name] - busy[row.rival]:+8.2f}" if row.rival else ""
+        print(f"{name:32}{median:8.2f}{p90:8.2f}{added}{busy[row.name]:12.2f}{work}")
     print(f"Target: {TARGET_MS:g} ms added.")
 
 
