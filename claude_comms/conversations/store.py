@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from claude_comms.storage import Database, OwnerLock
     from claude_comms.types import Pair, Retried, Source, Usage
 
-__all__ = ["ConversationStore", "KeyedTurn"]
+__all__ = ["ConversationStore", "KeyedTurn", "Thread"]
 
 _MOST_MATCHES = 10
 _ABANDONED = {
@@ -49,6 +49,14 @@ class KeyedTurn(NamedTuple):
     question: Message
     answer: Message | None
     request_digest: str | None
+
+
+class Thread(NamedTuple):
+    """A conversation as the next question finds it: without its messages, and what a model is to see of them."""
+
+    conversation: Conversation
+    history: tuple[HistoryMessage, ...]
+    """The complete turns, oldest first: question as it was sent, answer, question, ..."""
 
 
 class ConversationStore:
@@ -84,6 +92,17 @@ class ConversationStore:
 
         def read(connection: Connection) -> Conversation:
             return _load(connection, _resolve(connection, id_or_prefix), with_messages=messages)
+
+        return await self._database.read(read)
+
+    async def thread(self, id_or_prefix: str) -> Thread:
+        """The conversation and its history, both as of one moment."""
+
+        def read(connection: Connection) -> Thread:
+            head = _turns.head(connection, id_or_prefix)
+            if head is None:
+                head = _load(connection, _resolve(connection, id_or_prefix))
+            return Thread(head, _turns.history(connection, head.thread_id))
 
         return await self._database.read(read)
 
