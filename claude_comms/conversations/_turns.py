@@ -33,6 +33,7 @@ from claude_comms.types import Conversation, ConversationState, HistoryMessage, 
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
     from sqlalchemy import Connection
 
     from claude_comms.types import Pair, Retried, Usage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -99,9 +100,7 @@ class ConversationStore:
         """The conversation and its history, both as of one moment."""
 
         def read(connection: Connection) -> Thread:
-            head = _turns.head(connection, id_or_prefix)
-            if head is None:
-                head = _load(connection, _resolve(connection, id_or_prefix))
+            head = _turns.head(connection, id_or_prefix) or _load(connection, _resolve(connection, id_or_prefix))
             return Thread(head, _turns.history(connection, head.thread_id))
 
         return await self._database.read(read)
@@ -374,8 +373,9 @@ def _resolve(connection: Connection, wanted: str) -> str:
 
 
 def _load(connection: Connection, thread_id: str, *, with_messages: bool = False) -> Conversation:
-    row = connection.execute(select(conversations).where(conversations.c.thread_id == thread_id)).one()
+    head = _turns.head(connection, thread_id)
+    assert head is not None  # noqa: S101 - its id was looked up, or it was just written, in this transaction
     if not with_messages:
-        return conversation_from(row)
+        return head
     said = select(messages).where(messages.c.thread_id == thread_id).order_by(messages.c.position)
-    return conversation_from(row, [message_from(message) for message in connection.execute(said)])
+    return replace(head, messages=tuple(message_from(message) for message in connection.execute(said)))

@@ -174,8 +174,10 @@ class Asking:
             prompt = await self._parts.prompts.build(route, question)
             try:
                 return prompt, await self._begin(route, question, prompt)
-            except ConversationChangedError as changed:
-                route = replace(route, thread=await self._parts.store.thread(changed.thread_id))
+            except ConversationChangedError:
+                assert route.thread is not None  # noqa: S101 - a new conversation cannot have changed
+                thread = await self._parts.store.thread(route.thread.conversation.thread_id)
+                route = replace(route, thread=thread)
         raise StoreError("the conversation is being written by others all the time. Ask again later.")
 
     async def _begin(self, route: Route, question: Question, prompt: Prompt) -> Message:

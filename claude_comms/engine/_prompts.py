@@ -34,9 +34,7 @@ class _CountsTokens(Protocol):
 class PromptBuilder:
     """Builds prompts. Estimates tokens, and asks the backend for a count where it matters."""
 
-    def __init__(
-        self, settings: Settings, generator: ContextGenerator, backend: Callable[[str], Backend]
-    ) -> None:
+    def __init__(self, settings: Settings, generator: ContextGenerator, backend: Callable[[str], Backend]) -> None:
         self._settings = settings
         self._generator = generator
         self._backend = backend
