@@ -137,6 +137,8 @@ class Settings(BaseSettings):
         """
         if isinstance(overrides, Settings):
             return overrides
+        if overrides is not None and not isinstance(overrides, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"settings are of type {type(overrides).__name__}. Pass Settings, or a mapping of them.")
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
         given = dict(overrides or {})

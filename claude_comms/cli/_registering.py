@@ -104,7 +104,7 @@ def _granted(descriptor: BaseDescriptor, known: Module | None, *, yes: bool) -> 
 def _confirm() -> None:
     """Ask the user at the terminal; anything but yes ends the command."""
     if not (console.is_terminal(sys.stdin) and console.is_terminal(sys.stderr)):
-        raise typer.BadParameter("nobody can be asked here; grant these tools with --yes.", param_hint="--desc")
+        raise typer.BadParameter("nobody can be asked here; give it to grant these tools.", param_hint="--yes")
     if not typer.confirm("Grant these tools?", default=False, err=True):
         console.note("Nothing was registered.")
         raise typer.Exit(1)

@@ -120,13 +120,12 @@ class MessagesApiBackend:
         """The way of one question, ready to run."""
         options: Any = {
             "model": request.model,
-            "max_tokens": request.max_output_tokens,
             **_system(request.prompt),
         }
 
-        async def send(messages: Any) -> AsyncStream[RawMessageStreamEvent]:
+        async def send(messages: Any, max_tokens: int) -> AsyncStream[RawMessageStreamEvent]:
             client = await self._opened()
-            return await client.messages.create(**options, messages=messages, stream=True)
+            return await client.messages.create(**options, messages=messages, max_tokens=max_tokens, stream=True)
 
         return Turn(
             request,
