@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
@@ -83,7 +84,7 @@ class AsyncCommunicator(EngineHolder):
         self._backend = backend.name if isinstance(backend, Backend) else backend
         self._model = model
         self._current: dict[str, str] = {}
-        self._starting: dict[str, anyio.Lock] = {}
+        self._starting: defaultdict[str, anyio.Lock] = defaultdict(lambda: anyio.Lock(fast_acquire=True))
 
     # --- asking --------------------------------------------------------------------------------
 
@@ -167,7 +168,7 @@ class AsyncCommunicator(EngineHolder):
     async def _ask(self, question: Question) -> Turn:
         """Start a turn in the conversation it belongs to; the first ones to a target start it one at a time."""
         engine = await self._opened()
-        async with self._starting.setdefault(question.target, anyio.Lock()):
+        async with self._starting[question.target]:
             question = self._continued(question)
             turn = await engine.ask(question)
             if question.thread_id is None or question.thread_id != self._current.get(question.target):

@@ -30,7 +30,7 @@ class EngineHolder:
         self._generator = generator
         self._backends = {backend.name: backend for backend in backends}
         self._engine: Engine | None = None
-        self._opening = anyio.Lock()
+        self._opening = anyio.Lock(fast_acquire=True)
         self._closed = False
 
     async def close(self) -> None:

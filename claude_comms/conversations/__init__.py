@@ -5,7 +5,7 @@ from __future__ import annotations
 from claude_comms.conversations._faults import ConversationChangedError, IdempotencyKeyTakenError
 from claude_comms.conversations._search import SearchHit
 from claude_comms.conversations.export import EXPORT_FORMATS, export_conversation, extension
-from claude_comms.conversations.store import ConversationStore, KeyedTurn
+from claude_comms.conversations.store import ConversationStore, KeyedTurn, Thread
 
 __all__ = [
     "EXPORT_FORMATS",
@@ -14,6 +14,7 @@ __all__ = [
     "IdempotencyKeyTakenError",
     "KeyedTurn",
     "SearchHit",
+    "Thread",
     "export_conversation",
     "extension",
 ]

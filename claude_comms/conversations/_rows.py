@@ -122,7 +122,7 @@ def message_from(row: Row[Any]) -> Message:
     )
 
 
-def conversation_from(row: Row[Any], messages: Iterable[Message] = ()) -> Conversation:
+def conversation_from(row: Row[Any]) -> Conversation:
     """The conversation of a row that has all columns of `conversations`."""
     return Conversation(
         thread_id=row.thread_id,
@@ -135,7 +135,6 @@ def conversation_from(row: Row[Any], messages: Iterable[Message] = ()) -> Conver
         created_at=row.created_at,
         updated_at=row.updated_at,
         message_count=row.message_count,
-        messages=tuple(messages),
     )
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, select, update
 
 from claude_comms.conversations._faults import (
     ConversationChangedError,
@@ -28,11 +29,10 @@ from claude_comms.conversations._tables import conversations, messages
 from claude_comms.errors import ConversationNotFoundError, StoreError
 from claude_comms.storage import driver_of, utc_text
 from claude_comms.text import shorten
-from claude_comms.types import ConversationState, HistoryMessage, Message, MessageState, Role
+from claude_comms.types import Conversation, ConversationState, HistoryMessage, Message, MessageState, Role
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from sqlalchemy import Connection
 
@@ -46,6 +46,7 @@ __all__ = [
     "begin",
     "complete",
     "fail",
+    "head",
     "history",
     "session",
     "withdraw",
@@ -54,6 +55,14 @@ __all__ = [
 _TITLE_WIDTH = 80
 
 # Every question runs these: plain SQL for the driver, because expressions take longer to build than to run.
+_ADD_CONVERSATION = """
+INSERT INTO conversations (thread_id, source, target, state, title, created_at, updated_at, message_count)
+VALUES (:thread_id, :source, :target, 'active', :title, :at, :at, 0)
+"""
+_HEAD = """
+SELECT thread_id, source, target, backend, model, state, title, created_at, updated_at, message_count
+FROM conversations WHERE thread_id = :thread_id
+"""
 _THREAD = """
 SELECT source, target, state, title, message_count,
        (SELECT owner FROM messages WHERE messages.thread_id = conversations.thread_id AND messages.state = 'pending')
@@ -139,17 +148,8 @@ class Ending:
 
 def add_conversation(connection: Connection, thread_id: str, pair: Pair, title: str, at: datetime) -> None:
     """A conversation without messages."""
-    values = {
-        "thread_id": thread_id,
-        "source": pair.source,
-        "target": pair.target,
-        "state": str(ConversationState.ACTIVE),
-        "title": title,
-        "created_at": at,
-        "updated_at": at,
-        "message_count": 0,
-    }
-    connection.execute(insert(conversations), values)
+    values = {"thread_id": thread_id, "source": pair.source, "target": pair.target, "title": title, "at": utc_text(at)}
+    driver_of(connection).execute(_ADD_CONVERSATION, values)
 
 
 def begin(connection: Connection, question: NewQuestion) -> Message:
@@ -243,6 +243,26 @@ def withdraw(connection: Connection, question: NewQuestion) -> None:
     else:
         one_less = {"message_count": conversations.c.message_count - 1}
         connection.execute(update(conversations).where(thread).values(one_less))
+
+
+def head(connection: Connection, thread_id: str) -> Conversation | None:
+    """The conversation without its messages; None for an unknown id."""
+    row = driver_of(connection).execute(_HEAD, {"thread_id": thread_id}).fetchone()
+    if row is None:
+        return None
+    stored_id, source, target, backend, model, state, title, created_at, updated_at, count = row
+    return Conversation(
+        thread_id=stored_id,
+        source=source,
+        target=target,
+        backend=backend,
+        model=model,
+        state=ConversationState(state),
+        title=title,
+        created_at=datetime.fromisoformat(created_at),
+        updated_at=datetime.fromisoformat(updated_at),
+        message_count=count,
+    )
 
 
 def history(connection: Connection, thread_id: str) -> tuple[HistoryMessage, ...]:

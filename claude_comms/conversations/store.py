@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from claude_comms.storage import Database, OwnerLock
     from claude_comms.types import Pair, Refused, Retried, Source, ToolUsed, Usage
 
-__all__ = ["ConversationStore", "KeyedTurn"]
+__all__ = ["ConversationStore", "KeyedTurn", "Thread"]
 
 _MOST_MATCHES = 10
 _ABANDONED = {
@@ -49,6 +50,14 @@ class KeyedTurn(NamedTuple):
     question: Message
     answer: Message | None
     request_digest: str | None
+
+
+class Thread(NamedTuple):
+    """A conversation as the next question finds it: without its messages, and what a model is to see of them."""
+
+    conversation: Conversation
+    history: tuple[HistoryMessage, ...]
+    """The complete turns, oldest first: question as it was sent, answer, question, ..."""
 
 
 class ConversationStore:
@@ -84,6 +93,15 @@ class ConversationStore:
 
         def read(connection: Connection) -> Conversation:
             return _load(connection, _resolve(connection, id_or_prefix), with_messages=messages)
+
+        return await self._database.read(read)
+
+    async def thread(self, id_or_prefix: str) -> Thread:
+        """The conversation and its history, both as of one moment."""
+
+        def read(connection: Connection) -> Thread:
+            head = _turns.head(connection, id_or_prefix) or _load(connection, _resolve(connection, id_or_prefix))
+            return Thread(head, _turns.history(connection, head.thread_id))
 
         return await self._database.read(read)
 
@@ -375,8 +393,9 @@ def _resolve(connection: Connection, wanted: str) -> str:
 
 
 def _load(connection: Connection, thread_id: str, *, with_messages: bool = False) -> Conversation:
-    row = connection.execute(select(conversations).where(conversations.c.thread_id == thread_id)).one()
+    head = _turns.head(connection, thread_id)
+    assert head is not None  # noqa: S101 - its id was looked up, or it was just written, in this transaction
     if not with_messages:
-        return conversation_from(row)
+        return head
     said = select(messages).where(messages.c.thread_id == thread_id).order_by(messages.c.position)
-    return conversation_from(row, [message_from(message) for message in connection.execute(said)])
+    return replace(head, messages=tuple(message_from(message) for message in connection.execute(said)))

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from claude_comms.engine._turn import RunningTurn
     from claude_comms.errors import Problem
     from claude_comms.settings import Settings
-    from claude_comms.types import Conversation, Message, Prompt, Question, TurnEvent, TurnResult
+    from claude_comms.types import Message, Prompt, Question, TurnEvent, TurnResult
 
 __all__ = ["Asking"]
 
@@ -184,25 +184,23 @@ class Asking:
 
     async def _record(self, route: Route, question: Question) -> tuple[Prompt, Message]:
         """Build the prompt on the thread as it is, and store the question; again where the thread moved on."""
-        conversation = route.conversation
         for _ in range(_MOST_REBUILDS):
-            prompt = await self._parts.prompts.build(route, question, thread=conversation)
+            prompt = await self._parts.prompts.build(route, question)
             try:
-                return prompt, await self._begin(route, question, prompt, conversation)
+                return prompt, await self._begin(route, question, prompt)
             except ConversationChangedError:
-                assert conversation is not None  # noqa: S101 - a new conversation cannot have changed
-                conversation = await self._parts.store.get(conversation.thread_id, messages=False)
+                assert route.thread is not None  # noqa: S101 - a new conversation cannot have changed
+                thread = await self._parts.store.thread(route.thread.conversation.thread_id)
+                route = replace(route, thread=thread)
         raise StoreError("the conversation is being written by others all the time. Ask again later.")
 
-    async def _begin(
-        self, route: Route, question: Question, prompt: Prompt, conversation: Conversation | None
-    ) -> Message:
+    async def _begin(self, route: Route, question: Question, prompt: Prompt) -> Message:
         """Store the question, waiting, bounded, while another process asks in the same conversation."""
         give_up = min(self._deadline, anyio.current_time() + self._parts.settings.queue_wait_s)
         while True:
             try:
                 return await self._parts.store.begin_turn(
-                    thread_id=conversation.thread_id if conversation else None,
+                    thread_id=route.thread_id,
                     pair=route.pair,
                     text=question.prompt,
                     sent_text=prompt.message,
@@ -211,8 +209,8 @@ class Asking:
                     model=route.model,
                     context_version=prompt.version,
                     idempotency_key=question.idempotency_key,
-                    request_digest=digest(question),
-                    expected_messages=conversation.message_count if conversation else None,
+                    request_digest=digest(question) if question.idempotency_key is not None else None,
+                    expected_messages=route.thread.conversation.message_count if route.thread else None,
                     title=shorten(question.prompt, _TITLE_WIDTH),
                 )
             except InstanceStateError:
@@ -294,7 +292,7 @@ class Asking:
 
     async def _repair(self, lease: Lease, route: Route, answered: _Answered) -> _Answered:
         """One more turn that names the exact problems."""
-        conversation = await self._parts.store.get(answered.message.thread_id, messages=False)
+        thread = await self._parts.store.thread(answered.message.thread_id)
         problems = "\n".join(f"- {problem}" for problem in answered.problems)
         question = replace(
             self._question,
@@ -303,7 +301,7 @@ class Asking:
             data=None,
             idempotency_key=repair_key(self._question.idempotency_key),
         )
-        return await self._ask(lease, replace(route, conversation=conversation), question)
+        return await self._ask(lease, replace(route, thread=thread), question)
 
     # --- the reply -----------------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ class LocalEngine:
         self._backends: dict[str, Backend] = dict(backends or {})
         self._made: list[Backend] = []
         self._router = Router(settings, self.registry, self.store, self.backend)
-        self._prompts = PromptBuilder(settings, self.generator, self.store, self.backend)
+        self._prompts = PromptBuilder(settings, self.generator, self.backend)
         self._parts = Parts(
             settings=settings,
             router=self._router,
@@ -149,7 +149,7 @@ class LocalEngine:
     async def preview(self, question: Question) -> Preview:
         """What `ask` would send. Tokens are counted by the API where there is a key."""
         route = await self._router.route(question)
-        prompt = await self._prompts.build(route, question, thread=route.conversation, exact=True)
+        prompt = await self._prompts.build(route, question, exact=True)
         return Preview(prompt, route.backend, route.reason, route.model, route.thread_id)
 
     # --- what is kept --------------------------------------------------------------------------

@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 
     from claude_comms.background.backends.protocol import Backend
     from claude_comms.context import ContextGenerator
-    from claude_comms.conversations import ConversationStore
     from claude_comms.engine._route import Route
     from claude_comms.settings import Settings
-    from claude_comms.types import Conversation, HistoryMessage, Prompt, Question
+    from claude_comms.types import HistoryMessage, Prompt, Question
 
 __all__ = ["PromptBuilder"]
 
@@ -35,27 +34,18 @@ class _CountsTokens(Protocol):
 class PromptBuilder:
     """Builds prompts. Estimates tokens, and asks the backend for a count where it matters."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        generator: ContextGenerator,
-        store: ConversationStore,
-        backend: Callable[[str], Backend],
-    ) -> None:
+    def __init__(self, settings: Settings, generator: ContextGenerator, backend: Callable[[str], Backend]) -> None:
         self._settings = settings
         self._generator = generator
-        self._store = store
         self._backend = backend
 
-    async def build(
-        self, route: Route, question: Question, *, thread: Conversation | None, exact: bool = False
-    ) -> Prompt:
-        """The prompt for `question` on the `thread` as it is stored.
+    async def build(self, route: Route, question: Question, *, exact: bool = False) -> Prompt:
+        """The prompt for `question` on the route's thread.
 
         With `exact`, and from half the budget on, tokens are counted by the backend where it can. ContextError and
         its kinds where the prompt cannot be built.
         """
-        history = await self._store.history(thread.thread_id) if thread is not None else ()
+        history = route.thread.history if route.thread else ()
         prompt = self._generate(route, question, history, 1.0)
         if not exact and prompt.tokens.tokens < _NEAR_THE_BUDGET * self._settings.context_budget_tokens:
             return prompt

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from claude_comms.background.backends.protocol import Backend
-    from claude_comms.conversations import ConversationStore
+    from claude_comms.conversations import ConversationStore, Thread
     from claude_comms.descriptors import BaseDescriptor, Module, Registry
     from claude_comms.settings import Settings
     from claude_comms.types import Conversation
@@ -34,8 +34,8 @@ class Route:
 
     source: BaseDescriptor
     target: BaseDescriptor
-    conversation: Conversation | None
-    """None: a new one is to be started."""
+    thread: Thread | None
+    """The conversation that the question continues, as it is stored; None: a new one is to be started."""
     backend: str
     reason: str
     """Why this backend."""
@@ -55,7 +55,7 @@ class Route:
     @property
     def thread_id(self) -> str | None:
         """The stored conversation that the question continues."""
-        return self.conversation.thread_id if self.conversation else None
+        return self.thread.conversation.thread_id if self.thread else None
 
     @property
     def spec(self) -> InstanceSpec:
@@ -93,12 +93,13 @@ class Router:
         """
         target = self._registry.get(question.target)
         source = self._source(question)
-        conversation = await self._conversation(question, source)
+        thread = await self._thread(question, source)
+        conversation = thread.conversation if thread else None
         backend, reason = self._backend(question.backend, conversation, target)
         return Route(
             source=source,
             target=target.descriptor,
-            conversation=conversation,
+            thread=thread,
             backend=backend,
             reason=reason,
             model=self._model(question.model, conversation, backend),
@@ -120,16 +121,17 @@ class Router:
             self._drafts[path] = draft_descriptor(question.source, path)
         return self._drafts[path]
 
-    async def _conversation(self, question: Question, source: BaseDescriptor) -> Conversation | None:
+    async def _thread(self, question: Question, source: BaseDescriptor) -> Thread | None:
         if question.thread_id is None:
             return None
-        conversation = await self._store.get(question.thread_id, messages=False)
+        thread = await self._store.thread(question.thread_id)
+        conversation = thread.conversation
         if (conversation.source, conversation.target) != (source.name, question.target):
             raise ConfigError(
                 f"conversation {conversation.thread_id} is between {conversation.source} and {conversation.target},"
                 f" not {source.name} and {question.target}. Continue it with its own pair, or start a new one."
             )
-        return conversation
+        return thread
 
     def _backend(self, asked: str | None, conversation: Conversation | None, target: Module) -> tuple[str, str]:
         if asked is not None and asked != "auto":

@@ -104,6 +104,8 @@ class RunningTurn:
 
     async def close(self) -> None:
         self._read_no_more()
+        if self._ended.is_set():
+            return
         await self.interrupt()
         with anyio.move_on_after(_CLOSE_WAIT_S):
             await self._ended.wait()

@@ -113,6 +113,20 @@ async def test_a_question_is_stored_as_pending_before_it_is_answered(store: Conv
     assert await store.history(asked.thread_id) == ()
 
 
+async def test_a_thread_is_its_conversation_and_history_as_of_one_moment(store: ConversationStore) -> None:
+    thread_id = await turn(store, "How?", "So.")
+    await ask(store, "And then?", thread_id)
+    whole = await store.get(thread_id, messages=False)
+    for wanted in (thread_id, thread_id[:-2]):
+        thread = await store.thread(wanted)
+        assert thread.conversation == whole
+        assert thread.conversation.message_count == 3
+        assert thread.history == await store.history(thread_id)
+        assert [entry.text for entry in thread.history] == ["[sent] How?", "So."]
+    with pytest.raises(ConversationNotFoundError):
+        await store.thread("c_unknown")
+
+
 async def test_history_is_the_complete_turns_with_questions_as_they_were_sent(store: ConversationStore) -> None:
     thread_id = await turn(store, "one", "1")
     failed = await ask(store, "two", thread_id)
