@@ -185,7 +185,9 @@ def desk(docs_api: LoopbackAPI, tmp_path: Path) -> Desk:
     for name in ("marker", "arango", "mytool"):
         (home / "src" / name).mkdir(parents=True)
     (home / "src/mytool/README.md").write_text("# mytool\n\nCounts the words of a text.\n")
-    (home / "src/mytool/mytool.py").write_text('def count(text: str) -> int:\n    """How many words."""\n    return 0\n')
+    (home / "src/mytool/mytool.py").write_text(
+        'def count(text: str) -> int:\n    """How many words."""\n    return 0\n'
+    )
     _shim(commands / "claude-comms", "-P -m claude_comms")
     _shim(commands / "python", "")
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -213,7 +215,9 @@ def _install(directory: Path, project: dict[str, Any]) -> None:
     place.mkdir()
     (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
     groups = cast("dict[str, dict[str, str]]", project["entry-points"])
-    lines = [line for group, names in groups.items() for line in (f"[{group}]", *(f"{k} = {v}" for k, v in names.items()))]
+    lines = [
+        line for group, names in groups.items() for line in (f"[{group}]", *(f"{k} = {v}" for k, v in names.items()))
+    ]
     (place / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
 

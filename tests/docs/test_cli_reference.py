@@ -48,9 +48,7 @@ def sections(reference: Document) -> dict[str, str]:
     return {title.strip("`"): text for title, text in zip(parts[1::2], parts[2::2], strict=True) if "`" in title}
 
 
-def test_every_command_is_described_and_no_other(
-    sections: dict[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_is_described_and_no_other(sections: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert set(sections) == commands_in_help(capsys)
 
 

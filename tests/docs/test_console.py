@@ -16,7 +16,9 @@ _THREAD = re.compile(r"\bc_[0-9a-z]{3,26}\b")
 
 
 def test_the_readme_installs_with_two_lines_and_nothing_else(documents: dict[str, Document]) -> None:
-    commands = [command for block in documents["README.md"].blocks if block.kind == "console" for command, _ in block.commands]
+    commands = [
+        command for block in documents["README.md"].blocks if block.kind == "console" for command, _ in block.commands
+    ]
     installing = [command for command in commands if "pip " in command]
     assert installing == list(FIRST_LINES)
     assert commands.index(ENVIRONMENT) < commands.index(FIRST_LINES[0])
@@ -60,7 +62,9 @@ class _Threads:
         if not _THREAD.search(text):
             return text
         threads = self._desk.threads()
-        return _THREAD.sub(lambda match: self._of(match.group(), threads)[: None if whole else len(match.group())], text)
+        return _THREAD.sub(
+            lambda match: self._of(match.group(), threads)[: None if whole else len(match.group())], text
+        )
 
     def _of(self, shown: str, threads: list[str]) -> str:
         for number, known in enumerate(self._shown):

@@ -24,7 +24,7 @@ def test_a_python_block_runs(
     for name, value in desk.environment.items():
         if name not in ("PATH", "PYTHONPATH"):
             monkeypatch.setenv(name, value)
-    monkeypatch.syspath_prepend(desk.directory)
+    monkeypatch.setattr(sys, "path", [str(desk.directory), *sys.path])
     monkeypatch.chdir(desk.directory)
     module = types.ModuleType("shown")
     monkeypatch.setitem(sys.modules, "shown", module)
