@@ -175,6 +175,7 @@ def docs_api() -> Iterator[LoopbackAPI]:
 @pytest.fixture
 def desk(docs_api: LoopbackAPI, tmp_path: Path) -> Desk:
     """A reader's desk with the checkout's descriptors and examples on it, and three modules in ~/src."""
+    docs_api.reset()  # an empty prompt cache, so that what a question costs is the same every time
     home = tmp_path / "you"
     directory, commands = home / "work", tmp_path / "bin"
     directory.mkdir(parents=True)
@@ -192,6 +193,7 @@ def desk(docs_api: LoopbackAPI, tmp_path: Path) -> Desk:
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     environment |= docs_api.environment() | {
         "HOME": str(home),
+        "CLAUDE_COMMS_BACKEND": "api",
         "PATH": f"{commands}:{environment['PATH']}",
         "PYTHONPATH": f"{Path(claude_comms.__file__).parents[1]}:{directory}",
         "PYTHONUNBUFFERED": "1",

@@ -19,7 +19,7 @@ def test_the_readme_installs_with_two_lines_and_nothing_else(documents: dict[str
     commands = [
         command for block in documents["README.md"].blocks if block.kind == "console" for command, _ in block.commands
     ]
-    installing = [command for command in commands if "pip" in command]
+    installing = [command for command in commands if "pip " in command]
     assert installing == list(FIRST_LINES)
     assert commands.index(ENVIRONMENT) < commands.index(FIRST_LINES[0])
 

@@ -18,7 +18,8 @@ PLAN = {
 
 
 def test_without_a_key_it_quotes_and_leaves_the_plan_out(desk: Desk) -> None:
-    del desk.environment["ANTHROPIC_API_KEY"]
+    for name in ("ANTHROPIC_API_KEY", "CLAUDE_COMMS_BACKEND"):
+        del desk.environment[name]
     code, text = desk.run(PROGRAM)
     assert code == 0, text
     assert text.startswith("[offline] No model was asked.")
