@@ -1,6 +1,7 @@
 """One streamed turn: the bare anthropic SDK beside us, the same request to the same server, turn about.
 
     python benchmarks/turns.py [--turns 400] [--home-in DIRECTORY]
+    python benchmarks/turns.py --claude-code [--turns N]
 
 The server is the loopback Messages API in a process of its own. Each row is a function that does one whole turn;
 all of them run once in every round, in an order drawn anew, so that what slows the machine slows all. Ours store the
@@ -291,7 +292,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=400, help="rounds that count (default 400)")
     parser.add_argument("--home-in", type=Path, help="where the store is; default: the system's temporary directory")
+    parser.add_argument("--claude-code", action="store_true", help="backend claude-code beside its rivals instead")
     options = parser.parse_args()
+    if options.claude_code:
+        import claude_code_turns
+
+        with loopback() as address:
+            anyio.run(claude_code_turns.run, address, min(options.turns, 100))
+        return
     with tempfile.TemporaryDirectory(dir=options.home_in) as directory, LoopbackAPI() as api, loopback() as address:
         given = {"model": MODEL, "anthropic_api_key": KEY}
         near = Settings.load({**given, "home": Path(directory) / "compared", "anthropic_base_url": api.base_url})

@@ -63,6 +63,13 @@ class Settings(BaseSettings):
     anthropic_base_url: str | None = Field(default=None, validation_alias="ANTHROPIC_BASE_URL")
     """Where the Messages API is, when not at its usual address."""
 
+    claude_code_binary: Path | None = None
+    """The Claude Code to run, where it is not to be the one that comes with the Agent SDK, or the one on PATH."""
+
+    claude_code_warm: int = Field(default=8, ge=1)
+    """Most Claude Code processes that stay warm without anything to do, at 100 to 200 MB each. Beyond that, the one
+    idle longest ends; its next question resumes its session on a new one."""
+
     deadline_s: float = Field(default=600.0, gt=0)
     """Seconds that a question may take in all, when the caller gives no deadline."""
 

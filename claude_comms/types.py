@@ -39,6 +39,7 @@ __all__ = [
     "Prompt",
     "Question",
     "Record",
+    "Refused",
     "Reply",
     "Retried",
     "RetryPolicy",
@@ -309,11 +310,20 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolUsed:
+class ToolUsed(Record):
     """The model used a tool; `arguments` are shortened."""
 
     tool: str
     arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Record):
+    """A tool that the model asked for and did not get: what it was aimed at, shortened, and why not."""
+
+    tool: str
+    target: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +335,7 @@ class Retried(Record):
     wait_s: float
 
 
-TurnEvent = Started | Delta | ToolUsed | Retried
+TurnEvent = Started | Delta | ToolUsed | Refused | Retried
 Emit = Callable[[TurnEvent], Awaitable[None]]
 """Where a backend puts what happens in a turn. It may wait: that is the flow control."""
 
@@ -355,6 +365,10 @@ class TurnResult:
     session_handle: str | None = None
     sources: tuple[Source, ...] = ()
     retries: tuple[Retried, ...] = ()
+    tools: tuple[ToolUsed, ...] = ()
+    refusals: tuple[Refused, ...] = ()
+    rebuilt: str = ""
+    """Why the session was built anew from the prompt's history; empty where it was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,6 +441,11 @@ class Message(Record):
     sources: tuple[Source, ...] = ()
     retries: tuple[Retried, ...] = ()
     context_version: str | None = None
+    tools: tuple[ToolUsed, ...] = ()
+    """What was used for it, on an answer; on a question that failed, what was used until then."""
+    refusals: tuple[Refused, ...] = ()
+    rebuilt: str | None = None
+    """Why the backend's session was built anew from the thread for this answer, where it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -639,7 +658,7 @@ class Engine(Protocol):
         data_type: str | None = None,
     ) -> list[Match]: ...
 
-    async def diagnose(self) -> list[Check]: ...
+    async def diagnose(self, *, ask: bool = False) -> list[Check]: ...
 
     async def close(self) -> None:
         """Interrupt what runs, store how it ended, let go of everything, in bounded time."""

@@ -21,9 +21,9 @@ __all__ = ["examine"]
 _SIGNS = {True: "✓", False: "✗", None: "·"}
 
 
-def examine(*, as_json: bool) -> None:
-    """Show every finding; exit 1 where one is wrong."""
-    checks = _findings()
+def examine(*, as_json: bool, ask: bool = False) -> None:
+    """Show every finding; exit 1 where one is wrong. With `ask`, one turn is asked, which costs what it costs."""
+    checks = _findings(ask=ask)
     if as_json:
         console.document([check.as_dict() for check in checks])
     else:
@@ -32,7 +32,7 @@ def examine(*, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _findings() -> list[Check]:
+def _findings(*, ask: bool) -> list[Check]:
     """What is found; where it cannot even be looked for, that is the finding."""
     try:
         settings = Settings.load()
@@ -41,7 +41,7 @@ def _findings() -> list[Check]:
     checks = [_settings(settings)]
     try:
         with create_communicator(None, settings=settings, use_background=False) as comm:
-            return [*checks, *comm.diagnose()]
+            return [*checks, *comm.diagnose(ask=ask)]
     except ClaudeCommsError as error:
         return [*checks, Check("store", ok=False, detail=str(error))]
 

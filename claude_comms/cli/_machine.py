@@ -10,11 +10,11 @@ __all__ = ["config", "demo", "doctor"]
 config = typer.Typer(help="What is set, and where.", rich_markup_mode=None)
 
 
-def doctor(as_json: options.AsJson = False) -> None:
-    """Check versions, home, store, modules and backends; asks no model."""
+def doctor(ask: options.AskOne = False, as_json: options.AsJson = False) -> None:
+    """Check versions, home, store, modules and backends; asks no model unless told to."""
     from claude_comms.cli._doctor import examine
 
-    examine(as_json=as_json)
+    examine(as_json=as_json, ask=ask)
 
 
 @config.command("show")

@@ -9,6 +9,7 @@ from claude_comms.cli._complete import complete_backend, complete_conversation, 
 
 __all__ = [
     "AsJson",
+    "AskOne",
     "Backend",
     "ConversationId",
     "Data",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document on one line.")]
+AskOne = Annotated[bool, typer.Option("--ask", metavar="", help="Prove one short turn; a model is asked.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Answer every question with yes.")]
 NoDaemon = Annotated[bool, typer.Option("--no-daemon", metavar="", help="Keep everything in this process.")]
 

@@ -21,26 +21,23 @@ __all__ = ["register", "unregister"]
 
 
 def register(name: str, path: Path, desc: Path | None, *, yes: bool, as_json: bool) -> None:
-    """Register `name` at `path`: with the descriptor in `desc`, else the one known under that name, else a draft."""
+    """Register `name` at `path`: with the descriptor in `desc`, else with one drafted from the path."""
     registry = open_registry()
     directory = _directory(path)
     known = _known(registry, name)
-    if desc is not None:
-        descriptor = _read(registry, name, desc)
-    else:
-        descriptor = known.descriptor if known is not None else _draft(name, directory)
+    descriptor = _read(registry, name, desc) if desc is not None else _draft(name, directory)
     granted = _granted(descriptor, known, yes=yes)
     module = registry.register(
         name,
         path=directory,
         descriptor_file=desc,
-        descriptor=descriptor if desc is None and known is None else None,  # pyright: ignore[reportArgumentType]
+        descriptor=descriptor if desc is None else None,
         granted=granted,
     )
     if as_json:
         console.document({**descriptor_facts(module.descriptor), **module_facts(module)})
     else:
-        _tell(module, drafted=desc is None and known is None)
+        _tell(module, drafted=desc is None)
 
 
 def unregister(name: str, *, as_json: bool) -> None:
@@ -120,6 +117,8 @@ def _tell(module: Module, *, drafted: bool) -> None:
         console.result(dump_descriptor(module.descriptor))
     console.result(f"{module.name} is registered at {module.path}")
     console.note(f"descriptor: {module.file or 'from an installed package'}")
+    for hidden in module.hides:
+        console.note(f"It hides {hidden}. To use that one: --desc {hidden}")
     if drafted:
         console.note("It is a draft, made without running anything of the module. Read it, correct it: edits count.")
     console.note(f'ask: claude-comms query-module {module.name} "What can you do?"')

@@ -11,7 +11,7 @@ from claude_comms.cli._interrupted import Interrupted
 from claude_comms.cli._progress import Progress
 from claude_comms.cli._wording import seconds, usage
 from claude_comms.errors import ClaudeCommsError
-from claude_comms.types import OFFLINE, Delta, Retried, Started, ToolUsed
+from claude_comms.types import OFFLINE, Delta, Refused, Retried, Started, ToolUsed
 
 if TYPE_CHECKING:
     from claude_comms.communicator import MessageStream
@@ -73,6 +73,8 @@ class _Display:
                 self._note(f"attempt {event.attempt} failed ({event.reason}); again in {event.wait_s:.1f} s")
             case ToolUsed():
                 self._note(f"used {event.tool} {event.arguments}".rstrip())
+            case Refused():
+                self._note(f"refused {event.tool} {event.target}: {event.reason}")
 
     def finish(self, reply: Reply) -> None:
         """The answer where it was not streamed, and what it took."""

@@ -244,9 +244,9 @@ class AsyncCommunicator(EngineHolder):
         """Modules that fit all that is given; with `text`, ranked for that question."""
         return await (await self._opened()).find_modules(text, capability=capability, tag=tag, data_type=data_type)
 
-    async def diagnose(self) -> list[Check]:
-        """What is reachable, how fast, what is wrong. Asks no model."""
-        return await (await self._opened()).diagnose()
+    async def diagnose(self, *, ask: bool = False) -> list[Check]:
+        """What is reachable, how fast, what is wrong. Asks a model only with `ask`: one short turn, to prove it."""
+        return await (await self._opened()).diagnose(ask=ask)
 
 
 def question_from(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from claude_comms.context._pairing import PairBlocks
-    from claude_comms.context.descriptor import Capability, Descriptor
+    from claude_comms.context.descriptor import Capability, Descriptor, Example
 
 __all__ = ["Card", "Cards"]
 
@@ -120,8 +120,7 @@ def _detail(capability: Capability) -> str:
             lines.append(f"{word} schema: {json_text(schema)}")
     for example in capability.examples:
         lines.append(f"Example: {example.note}" if example.note else "Example:")
-        lines.append(f"  input: {json_text(example.input)}")
-        lines.append(f"  output: {json_text(example.output)}")
+        lines += [f"  {line}" for line in _given(example)]
     return "\n".join(lines)
 
 
@@ -148,6 +147,16 @@ def _capability_passages(capability: Capability) -> Iterator[Passage]:
         if schema is not None:
             yield Passage("schema", f"{capability.name}: {word}", schema_in_words(schema))
     for example in capability.examples:
-        note = f"{example.note}\n" if example.note else ""
-        shown = f"{note}input: {json_text(example.input)}\noutput: {json_text(example.output)}"
+        shown = "\n".join([example.note or "", *_given(example)]).strip()
         yield Passage("example", f"{capability.name}: example", shown)
+
+
+def _given(example: Example) -> list[str]:
+    """What an example says of input and output. A pydantic model tells null from nothing; elsewhere None is nothing."""
+    fields = getattr(example, "model_fields_set", None)
+    values = {"input": example.input, "output": example.output}
+    return [
+        f"{name}: {json_text(value)}"
+        for name, value in values.items()
+        if (value is not None if fields is None else name in fields)
+    ]

@@ -7,7 +7,18 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from claude_comms.storage import utc_text
-from claude_comms.types import Conversation, ConversationState, Message, MessageState, Retried, Role, Source, Usage
+from claude_comms.types import (
+    Conversation,
+    ConversationState,
+    Message,
+    MessageState,
+    Refused,
+    Retried,
+    Role,
+    Source,
+    ToolUsed,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -60,6 +71,9 @@ def message_values(message: Message) -> dict[str, Any]:
         "sources": records_text(message.sources),
         "retries": records_text(message.retries),
         "context_version": message.context_version,
+        "tools": records_text(message.tools),
+        "refusals": records_text(message.refusals),
+        "rebuilt": message.rebuilt,
     }
 
 
@@ -102,6 +116,9 @@ def message_from(row: Row[Any]) -> Message:
         sources=tuple(Source(**item) for item in _loads(row.sources) or ()),
         retries=tuple(Retried(**item) for item in _loads(row.retries) or ()),
         context_version=row.context_version,
+        tools=tuple(ToolUsed(**item) for item in _loads(row.tools) or ()),
+        refusals=tuple(Refused(**item) for item in _loads(row.refusals) or ()),
+        rebuilt=row.rebuilt,
     )
 
 
@@ -127,7 +144,7 @@ def _usage(row: Row[Any]) -> Usage | None:
     return Usage(row.input_tokens, row.output_tokens, row.cache_read_tokens, row.cache_write_tokens, row.cost_usd)
 
 
-def records_text(records: Iterable[Source | Retried]) -> str | None:
+def records_text(records: Iterable[Source | Retried | ToolUsed | Refused]) -> str | None:
     """Records as JSON text; None for none."""
     items = [record.as_dict() for record in records]
     return mended(json.dumps(items, ensure_ascii=False)) if items else None

@@ -10,7 +10,7 @@ from sqlmodel import Field, SQLModel
 
 from claude_comms.storage import UtcDateTime
 
-__all__ = ["METADATA", "conversations", "messages"]
+__all__ = ["METADATA", "conversations", "messages", "sessions"]
 
 METADATA = MetaData()
 
@@ -41,7 +41,7 @@ class ConversationRow(_Table, table=True):
 
 
 class MessageRow(_Table, table=True):
-    """One row for each message. `data`, `error`, `sources` and `retries` are JSON text."""
+    """One row for each message. `data`, `error`, `sources`, `retries`, `tools` and `refusals` are JSON text."""
 
     __tablename__ = "messages"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (
@@ -83,7 +83,23 @@ class MessageRow(_Table, table=True):
     """Of a question: the OwnerLock of the process that asked."""
     idempotency_key: str | None = None
     request_digest: str | None = None
+    tools: str | None = None
+    refusals: str | None = None
+    rebuilt: str | None = None
+
+
+class SessionRow(_Table, table=True):
+    """A backend's own memory of a conversation: one row for each of both."""
+
+    __tablename__ = "sessions"  # pyright: ignore[reportAssignmentType]
+
+    thread_id: str = Field(primary_key=True, foreign_key="conversations.thread_id")
+    backend: str = Field(primary_key=True)
+    handle: str
+    covers: int
+    """The position of the last answer that it holds. It serves while no other complete answer stands after that."""
 
 
 conversations = METADATA.tables["conversations"]
 messages = METADATA.tables["messages"]
+sessions = METADATA.tables["sessions"]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from claude_comms.types import Pair, Retried, Usage
+    from claude_comms.types import Pair, Refused, Retried, ToolUsed, Usage
 
 __all__ = [
     "Ending",
@@ -48,6 +48,7 @@ __all__ = [
     "fail",
     "head",
     "history",
+    "session",
     "withdraw",
 ]
 
@@ -74,6 +75,14 @@ FROM messages JOIN conversations USING (thread_id) WHERE message_id = :message_i
 _HISTORY = """
 SELECT role, coalesce(sent_text, text) FROM messages
 WHERE thread_id = :thread_id AND state = 'complete' ORDER BY position
+"""
+_KEEP_SESSION = """
+INSERT INTO sessions (thread_id, backend, handle, covers) VALUES (:thread_id, :backend, :handle, :covers)
+ON CONFLICT DO UPDATE SET handle = excluded.handle, covers = excluded.covers
+"""
+_SESSION = """
+SELECT handle FROM sessions WHERE thread_id = :thread_id AND backend = :backend AND covers =
+    (SELECT max(position) FROM messages WHERE thread_id = :thread_id AND state = 'complete')
 """
 _ADD_MESSAGE = "INSERT INTO messages ({}) VALUES ({})"
 _COMPLETE_QUESTION = "UPDATE messages SET state = 'complete' WHERE message_id = :message_id"
@@ -133,6 +142,8 @@ class Ending:
     instance_id: str | None = None
     duration_ms: float | None = None
     retries: Sequence[Retried] = ()
+    tools: Sequence[ToolUsed] = ()
+    refusals: Sequence[Refused] = ()
 
 
 def add_conversation(connection: Connection, thread_id: str, pair: Pair, title: str, at: datetime) -> None:
@@ -166,14 +177,26 @@ def begin(connection: Connection, question: NewQuestion) -> Message:
     return message
 
 
-def complete(connection: Connection, question_id: str, answer: Message) -> Message:
-    """Store `answer` behind its question. Thread, position and speaker are found here."""
+def complete(connection: Connection, question_id: str, answer: Message, session_handle: str | None = None) -> Message:
+    """Store `answer` behind its question, and the session that holds both. Thread, position and speaker are found
+    here.
+    """
     question = _pending_question(connection, question_id)
     answer = replace(answer, thread_id=question.thread_id, position=question.position + 1, speaker=question.target)
     driver_of(connection).execute(_COMPLETE_QUESTION, {"message_id": question_id})
     _add_message(connection, message_values(answer))
     _grew(connection, answer, backend=answer.backend, model=answer.model)
+    if session_handle is not None:
+        kept = {"thread_id": answer.thread_id, "backend": answer.backend, "covers": answer.position}
+        driver_of(connection).execute(_KEEP_SESSION, {**kept, "handle": session_handle})
     return answer
+
+
+def session(connection: Connection, thread_id: str, backend: str) -> str | None:
+    """The handle of the backend's session, where that holds all complete turns of the thread."""
+    values = {"thread_id": thread_id, "backend": backend}
+    row = driver_of(connection).execute(_SESSION, values).fetchone()
+    return None if row is None else row[0]
 
 
 def fail(connection: Connection, question_id: str, ending: Ending) -> Message | None:
@@ -189,6 +212,7 @@ def fail(connection: Connection, question_id: str, ending: Ending) -> Message | 
     if partial is None:
         values |= {**usage_values(ending.usage), "price_date": ending.price_date}
         values["retries"] = records_text(ending.retries)
+        values["tools"], values["refusals"] = records_text(ending.tools), records_text(ending.refusals)
         _changed(connection, question.thread_id, ending.at)
     else:
         _add_message(connection, message_values(partial))
@@ -305,6 +329,8 @@ def _partial_answer(question: _Question, ending: Ending) -> Message:
         duration_ms=ending.duration_ms,
         error=ending.error,
         retries=tuple(ending.retries),
+        tools=tuple(ending.tools),
+        refusals=tuple(ending.refusals),
     )
 
 

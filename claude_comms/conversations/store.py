@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from claude_comms.conversations._search import SearchHit
     from claude_comms.storage import Database, OwnerLock
-    from claude_comms.types import Pair, Retried, Source, Usage
+    from claude_comms.types import Pair, Refused, Retried, Source, ToolUsed, Usage
 
 __all__ = ["ConversationStore", "KeyedTurn", "Thread"]
 
@@ -243,8 +243,15 @@ class ConversationStore:
         data: Any = None,
         sources: Sequence[Source] = (),
         retries: Sequence[Retried] = (),
+        tools: Sequence[ToolUsed] = (),
+        refusals: Sequence[Refused] = (),
+        rebuilt: str | None = None,
+        session_handle: str | None = None,
     ) -> Message:
-        """Store the complete answer and return it. StoreError if the question is no longer pending."""
+        """Store the complete answer and return it. StoreError if the question is no longer pending.
+
+        `session_handle` finds the backend's session that holds the thread up to this answer; see `session`.
+        """
         answer = Message(
             message_id=new_id("m"),
             thread_id="",
@@ -264,8 +271,17 @@ class ConversationStore:
             duration_ms=duration_ms,
             sources=tuple(sources),
             retries=tuple(retries),
+            tools=tuple(tools),
+            refusals=tuple(refusals),
+            rebuilt=rebuilt,
         )
-        return await self._database.write(lambda connection: _turns.complete(connection, question_id, answer))
+        return await self._database.write(
+            lambda connection: _turns.complete(connection, question_id, answer, session_handle)
+        )
+
+    async def session(self, thread_id: str, backend: str) -> str | None:
+        """The handle of the backend's session of a thread; None where there is none, or it lacks later turns."""
+        return await self._database.read(lambda connection: _turns.session(connection, thread_id, backend))
 
     async def fail_turn(
         self,
@@ -280,6 +296,8 @@ class ConversationStore:
         instance_id: str | None = None,
         duration_ms: float | None = None,
         retries: Sequence[Retried] = (),
+        tools: Sequence[ToolUsed] = (),
+        refusals: Sequence[Refused] = (),
     ) -> Message | None:
         """Mark the question failed. Text that had come is kept as a partial answer, which is returned.
 
@@ -298,6 +316,8 @@ class ConversationStore:
             instance_id=instance_id,
             duration_ms=duration_ms,
             retries=tuple(retries),
+            tools=tuple(tools),
+            refusals=tuple(refusals),
         )
         return await self._database.write(lambda connection: _turns.fail(connection, question_id, ending))
 

@@ -23,7 +23,7 @@ from claude_comms.errors import (
 )
 from claude_comms.jsonable import to_json_value
 from claude_comms.text import shorten
-from claude_comms.types import OFFLINE, Delta, Reply, Started, TurnRequest, Usage
+from claude_comms.types import OFFLINE, Delta, Refused, Reply, Started, ToolUsed, TurnRequest, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -83,6 +83,8 @@ class Asking:
         self._deadline = anyio.current_time() + self._deadline_s
         self._spent = Usage(cost_usd=0.0)
         self._pieces: list[str] = []
+        self._tools: list[ToolUsed] = []
+        self._refusals: list[Refused] = []
 
     async def answer(self) -> Reply:
         """The reply, its answer and usage stored. What cannot be answered is raised, and stored as failed."""
@@ -122,7 +124,8 @@ class Asking:
         started = time.perf_counter()
         try:
             limit = self._output_limit(route, prompt)
-            request = TurnRequest(prompt, asked.thread_id, route.model, limit, deadline=self._deadline)
+            handle = await self._session_handle(route, asked.thread_id)
+            request = TurnRequest(prompt, asked.thread_id, route.model, limit, handle, deadline=self._deadline)
             await self._turn.emit(_started(route, lease, asked))
             result = await self._send(lease, request)
         except BaseException as error:
@@ -130,8 +133,15 @@ class Asking:
             raise
         return await self._record_answer(asked, route, lease, question, result, started)
 
+    async def _session_handle(self, route: Route, thread_id: str) -> str | None:
+        if route.thread is None or not self._parts.backend(route.backend).features.resume:
+            return None
+        return await self._parts.store.session(thread_id, route.backend)
+
     async def _send(self, lease: Lease, request: TurnRequest) -> TurnResult:
         self._pieces.clear()
+        self._tools.clear()
+        self._refusals.clear()
         self._turn.on_interrupt(lease.instance.interrupt)
         try:
             if self._turn.interrupted:
@@ -146,6 +156,10 @@ class Asking:
             self._pieces.append(event.text)
             if self._question.schema is not None:
                 return
+        elif isinstance(event, ToolUsed):
+            self._tools.append(event)
+        elif isinstance(event, Refused):
+            self._refusals.append(event)
         await self._turn.emit(event)
 
     def _output_limit(self, route: Route, prompt: Prompt) -> int:
@@ -222,6 +236,10 @@ class Asking:
             data=None if problems else value,
             sources=result.sources,
             retries=result.retries,
+            tools=result.tools,
+            refusals=result.refusals,
+            rebuilt=result.rebuilt or None,
+            session_handle=result.session_handle,
         )
         return _Answered(message, result, usage, value, problems)
 
@@ -253,6 +271,8 @@ class Asking:
                 instance_id=lease.instance.instance_id,
                 duration_ms=_since(started),
                 retries=getattr(error, "retries", ()),
+                tools=self._tools,
+                refusals=self._refusals,
             )
 
     def _priced(self, route: Route, usage: Usage) -> Usage:

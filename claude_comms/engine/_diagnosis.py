@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from claude_comms.background.backends import backend_names, choose_backend
+from claude_comms.engine._proof import prove_turn
 from claude_comms.errors import ClaudeCommsError
 from claude_comms.types import Check
 
@@ -20,8 +21,10 @@ __all__ = ["diagnose"]
 _OPEN_TO_OTHERS = 0o077
 
 
-async def diagnose(engine: LocalEngine) -> list[Check]:
-    """Every finding, in the order in which a reader would look. Asks no model, sends nothing."""
+async def diagnose(engine: LocalEngine, *, ask: bool = False) -> list[Check]:
+    """Every finding, in the order in which a reader would look. Asks no model and sends nothing, unless told to
+    `ask`: then one short turn is tried on the backend that a new conversation would use.
+    """
     return [
         _versions(),
         _home(engine),
@@ -30,12 +33,13 @@ async def diagnose(engine: LocalEngine) -> list[Check]:
         *_modules(engine),
         *[await _backend(engine, name) for name in backend_names()],
         _choice(engine),
+        *([await prove_turn(engine)] if ask else []),
     ]
 
 
 def _versions() -> Check:
     found = [f"Python {platform.python_version()}", f"SQLite {sqlite3.sqlite_version}"]
-    for name in ("claude-module-comms", "anthropic"):
+    for name in ("claude-module-comms", "anthropic", "claude-agent-sdk"):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:

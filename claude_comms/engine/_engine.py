@@ -67,7 +67,7 @@ class LocalEngine:
         self.prices = PriceTable.load()
         self._backends: dict[str, Backend] = dict(backends or {})
         self._made: list[Backend] = []
-        self._router = Router(settings, self.registry, self.store)
+        self._router = Router(settings, self.registry, self.store, self.backend)
         self._prompts = PromptBuilder(settings, self.generator, self.backend)
         self._parts = Parts(
             settings=settings,
@@ -198,9 +198,9 @@ class LocalEngine:
         """Modules that fit all that is given; with `text`, ranked for that question."""
         return self.registry.find_modules(text, capability=capability, tag=tag, data_type=data_type)
 
-    async def diagnose(self) -> list[Check]:
-        """What is reachable, how fast, what is wrong."""
-        return await diagnose(self)
+    async def diagnose(self, *, ask: bool = False) -> list[Check]:
+        """What is reachable, how fast, what is wrong. With `ask`, one turn is proved as well."""
+        return await diagnose(self, ask=ask)
 
 
 def _own_generator(templates: Path) -> ContextGenerator:

@@ -11,8 +11,10 @@ from claude_comms.errors import ConfigError, UnknownModuleError
 from claude_comms.types import ANONYMOUS, OFFLINE, InstanceSpec, Pair, Question
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from claude_comms.background.backends.protocol import Backend
     from claude_comms.conversations import ConversationStore, Thread
     from claude_comms.descriptors import BaseDescriptor, Module, Registry
     from claude_comms.settings import Settings
@@ -40,6 +42,8 @@ class Route:
     model: str
     directory: Path | None
     """The target module's path."""
+    grants: tuple[str, ...] = ()
+    """The tools that the target's instances may use; none where the backend has none."""
     instance_id: str | None = None
     """The very instance that is asked, if it must be one."""
 
@@ -56,13 +60,16 @@ class Route:
     @property
     def spec(self) -> InstanceSpec:
         """The instance that may answer."""
-        return InstanceSpec(self.pair, self.backend, self.model, directory=self.directory)
+        return InstanceSpec(self.pair, self.backend, self.model, self.grants, self.directory)
 
 
 class Router:
     """Finds the way of a question from the registry, the store and the settings."""
 
-    def __init__(self, settings: Settings, registry: Registry, store: ConversationStore) -> None:
+    def __init__(
+        self, settings: Settings, registry: Registry, store: ConversationStore, backends: Callable[[str], Backend]
+    ) -> None:
+        self._backends = backends
         self._settings = settings
         self._registry = registry
         self._store = store
@@ -73,7 +80,11 @@ class Router:
         source, target = self._source(Question(pair.source, pair.target, "")), self._registry.get(pair.target)
         chosen, _ = self._backend(backend, None, target)
         return InstanceSpec(
-            Pair(source.name, target.name), chosen, self._model(model, None, chosen), directory=target.path
+            Pair(source.name, target.name),
+            chosen,
+            self._model(model, None, chosen),
+            self._grants(chosen, target),
+            target.path,
         )
 
     async def route(self, question: Question) -> Route:
@@ -93,6 +104,7 @@ class Router:
             reason=reason,
             model=self._model(question.model, conversation, backend),
             directory=target.path,
+            grants=self._grants(backend, target),
             instance_id=question.instance_id,
         )
 
@@ -128,6 +140,9 @@ class Router:
             return conversation.backend, "it is the conversation's own"
         choice = choose_backend(self._settings, target_path=target.path)
         return choice.backend, choice.reason
+
+    def _grants(self, backend: str, target: Module) -> tuple[str, ...]:
+        return target.grants if self._backends(backend).features.tools else ()
 
     def _model(self, asked: str | None, conversation: Conversation | None, backend: str) -> str:
         if backend == OFFLINE:

@@ -56,6 +56,15 @@ def test_a_module_without_a_descriptor_is_drafted_and_shown_and_not_run(cli: Cli
     assert cli.json("show-module", "counter")["capabilities"][0]["name"] == "count_words"
 
 
+def test_a_draft_of_a_shipped_name_says_which_file_it_hides_and_how_to_keep_it(cli: Cli, project: Path) -> None:
+    done = cli.run("register-module", "marker", "--path", project)
+    assert done.returncode == 0, done.stderr
+    assert "count_words" in done.stdout
+    hint = done.stderr.split("To use that one: --desc ")[1].split()[0]
+    again = cli.json("register-module", "marker", "--path", project, "--desc", hint)
+    assert "count_words" not in str(again["capabilities"])
+
+
 def test_a_descriptor_file_registers_and_answers_every_filter(cli: Cli, project: Path, reader: Path) -> None:
     registered = cli.json("register-module", "reader", "--path", project, "--desc", reader)
     assert registered["path"] == str(project)

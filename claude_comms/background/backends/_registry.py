@@ -22,10 +22,7 @@ __all__ = ["ENTRY_POINTS", "Choice", "backend_names", "choose_backend", "claude_
 ENTRY_POINTS = "claude_comms.backends"
 """The entry point group for other backends: each names a callable that takes the Settings and returns a Backend."""
 
-_NOT_YET = {
-    CLAUDE_CODE: "this version has no backend claude-code yet",
-    BRIDGE: "this version has no backend bridge yet",
-}
+_NOT_YET = {BRIDGE: "this version has no backend bridge yet"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ def choose_backend(settings: Settings, *, target_path: Path | None) -> Choice:
     """
     if settings.backend != "auto":
         return Choice(settings.backend, f"it is set ({settings.origin('backend')})")
-    claude_code = claude_code_health()
+    claude_code = claude_code_health(settings)
     if claude_code.usable and target_path is not None:
         return Choice(CLAUDE_CODE, f"the target has a path, and {claude_code.reason}")
     if _key(settings) is not None:
@@ -75,9 +72,10 @@ def choose_backend(settings: Settings, *, target_path: Path | None) -> Choice:
     return Choice(OFFLINE, f"ANTHROPIC_API_KEY is not set, and {claude_code.reason}")
 
 
-def claude_code_health() -> BackendHealth:
-    """Whether Claude Code can be used here: its binary and credentials are found."""
-    return BackendHealth(usable=False, reason=_NOT_YET[CLAUDE_CODE])
+def claude_code_health(settings: Settings) -> BackendHealth:
+    """Whether Claude Code can be used here: the Agent SDK, a binary and credentials are found. Runs nothing."""
+    module = import_module("claude_comms.background.backends.claude_code")
+    return module.look_for_claude_code(settings.home, settings.claude_code_binary, _variables(settings))
 
 
 def _unused(claude_code: BackendHealth, target_path: Path | None) -> str:
@@ -93,7 +91,23 @@ def _api(settings: Settings) -> Backend:
     return module.MessagesApiBackend(api_key=_key(settings), base_url=settings.anthropic_base_url, retry=settings.retry)
 
 
-_BUILT_IN: dict[str, Callable[[Settings], Backend]] = {OFFLINE: _offline, API: _api}
+def _claude_code(settings: Settings) -> Backend:
+    module = import_module("claude_comms.background.backends.claude_code")
+    return module.ClaudeCodeBackend(
+        settings.home,
+        binary=settings.claude_code_binary,
+        variables=_variables(settings),
+        most_idle=settings.claude_code_warm,
+    )
+
+
+_BUILT_IN: dict[str, Callable[[Settings], Backend]] = {OFFLINE: _offline, API: _api, CLAUDE_CODE: _claude_code}
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    """What the settings say of key and address, as Claude Code knows them."""
+    given = {"ANTHROPIC_API_KEY": _key(settings), "ANTHROPIC_BASE_URL": settings.anthropic_base_url}
+    return {name: value for name, value in given.items() if value}
 
 
 def _key(settings: Settings) -> str | None:

@@ -551,3 +551,13 @@ def test_an_own_component_that_fails_is_a_typed_error(marker: Descriptor, arango
         ContextGenerator(components={"wordless": wordless}).build(marker, arangodb, QUESTION)
     with pytest.raises(ContextError, match="lone surrogate"):
         ContextGenerator(components={"torn": lambda given: "a\ud800"}).build(marker, arangodb, QUESTION)
+
+
+def test_an_example_says_only_what_it_has() -> None:
+    from claude_comms.descriptors import Capability, Example, ModuleDescriptor
+
+    shown = (Example(input={"name": "blocks"}, note="no output"), Example(output=None, note="an output of null"))
+    module = ModuleDescriptor(name="keeper", capabilities=(Capability(name="collect", examples=shown),))
+    prompt = ContextGenerator().build(module, module, "collect?")
+    texts = [passage.text for passage in prompt.passages if passage.kind == "example"]
+    assert texts == ['no output\ninput: {"name": "blocks"}', "an output of null\noutput: null"]

@@ -56,10 +56,13 @@ def test_offline_is_made() -> None:
     assert make_backend("offline", settings()).name == "offline"
 
 
-@pytest.mark.parametrize("name", ["claude-code", "bridge"])
-def test_a_backend_that_is_not_there_yet_says_so(name: str) -> None:
-    with pytest.raises(BackendUnavailableError, match=rf"no backend {name} yet\. Use api or offline"):
-        make_backend(name, settings())
+def test_claude_code_is_made_without_looking_for_it() -> None:
+    assert make_backend("claude-code", settings()).name == "claude-code"
+
+
+def test_a_backend_that_is_not_there_yet_says_so() -> None:
+    with pytest.raises(BackendUnavailableError, match=r"no backend bridge yet\. Use api or offline"):
+        make_backend("bridge", settings())
 
 
 def test_an_unknown_backend_is_refused_with_the_names_that_are_known() -> None:
@@ -85,13 +88,23 @@ def test_what_is_set_wins_and_says_where() -> None:
     assert (chosen.backend, chosen.reason) == ("offline", "it is set (argument)")
 
 
+def _found(monkeypatch: pytest.MonkeyPatch, health: BackendHealth) -> None:
+    def look(_settings: Settings) -> BackendHealth:
+        return health
+
+    monkeypatch.setattr(_registry, "claude_code_health", look)
+
+
 @pytest.mark.parametrize("path", [HERE, None])
-def test_auto_is_api_when_there_is_a_key_and_offline_otherwise(path: Path | None) -> None:
+def test_auto_is_api_when_there_is_a_key_and_offline_otherwise_where_claude_code_is_missing(
+    path: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _found(monkeypatch, BackendHealth(usable=False, reason="the Agent SDK is not installed"))
     with_key = choose_backend(settings(anthropic_api_key="k"), target_path=path)
     without = choose_backend(settings(), target_path=path)
     blank = choose_backend(settings(anthropic_api_key=" "), target_path=path)
     assert (with_key.backend, without.backend, blank.backend) == ("api", "offline", "offline")
-    assert "ANTHROPIC_API_KEY is set, and this version has no backend claude-code" in with_key.reason
+    assert "ANTHROPIC_API_KEY is set, and the Agent SDK is not installed" in with_key.reason
     assert "ANTHROPIC_API_KEY is not set" in without.reason
 
 
@@ -102,8 +115,7 @@ def test_auto_is_api_when_there_is_a_key_and_offline_otherwise(path: Path | None
 def test_auto_prefers_claude_code_once_it_is_usable_for_a_target_with_a_path(
     monkeypatch: pytest.MonkeyPatch, key: str | None, path: Path | None, chosen: str
 ) -> None:
-    usable = BackendHealth(usable=True, reason="Claude Code is installed")
-    monkeypatch.setattr(_registry, "claude_code_health", lambda: usable)
+    _found(monkeypatch, BackendHealth(usable=True, reason="Claude Code is installed"))
     assert choose_backend(settings(anthropic_api_key=key), target_path=path).backend == chosen
 
 

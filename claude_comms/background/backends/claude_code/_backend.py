@@ -1,0 +1,235 @@
+"""The backend: finds Claude Code, says whether it can be used, and opens sessions."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+
+from claude_comms.background.backends.claude_code._binary import (
+    MINIMUM_VERSION,
+    SDK_VERSION,
+    Binary,
+    find_binary,
+    read_version,
+    sdk_version,
+)
+from claude_comms.background.backends.claude_code._confinement import Confinement
+from claude_comms.background.backends.claude_code._workspace import Workspace
+from claude_comms.background.backends.protocol import BackendHealth
+from claude_comms.errors import BackendUnavailableError, ClaudeCommsError
+from claude_comms.types import CLAUDE_CODE, BackendFeatures
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import ModuleType
+
+    from claude_comms.background.backends.claude_code._session import ClaudeCodeSession, Limits
+    from claude_comms.background.backends.claude_code._workspace import Scratch
+    from claude_comms.types import InstanceSpec
+
+__all__ = ["ClaudeCodeBackend", "look_for_claude_code"]
+
+_STARTS_AT_ONCE = 2
+_CREDENTIALS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+_EXTRA = "claude-code"
+
+
+class ClaudeCodeBackend:
+    """Answers by Claude Code processes that sit in the target modules' directories.
+
+    `home` is claude-comms' own: sessions, logins and scratch files live in ``claude-code/`` below it. `binary`
+    overrides where Claude Code is looked for. `variables` are set for its processes beside those of
+    `_workspace.PASSED_ON`, and win over them; they may name an API key and address. At most two processes start
+    at once: a start costs seconds of processor time. At most `most_idle` processes stay warm without anything to do.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        binary: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+        most_idle: int = 8,
+    ) -> None:
+        self.workspace = Workspace(home)
+        self._setting = binary
+        self._variables = dict(variables or {})
+        self._limits = limits
+        self._most_idle = most_idle
+        self._found: tuple[Binary, tuple[int, int, int]] | None = None
+        self._limiter: anyio.CapacityLimiter | None = None
+        self._sessions: set[ClaudeCodeSession] = set()
+
+    @property
+    def name(self) -> str:
+        """``claude-code``."""
+        return CLAUDE_CODE
+
+    @property
+    def features(self) -> BackendFeatures:
+        """All of them."""
+        return BackendFeatures(streaming=True, resume=True, tools=True, interrupt=True, structured=True)
+
+    async def open(self, spec: InstanceSpec) -> ClaudeCodeSession:
+        """A session whose process starts with the first question. See `Backend.open`."""
+        confinement = Confinement(spec)
+        if spec.directory is not None and not spec.directory.is_dir():
+            raise BackendUnavailableError(
+                f"the path of {spec.pair.target} is not a directory: {spec.directory}."
+                f" Correct it: claude-comms register-module {spec.pair.target} --path DIR",
+                backend=CLAUDE_CODE,
+            )
+        if self._found is None:
+            self._found = await anyio.to_thread.run_sync(self._find)
+        self.workspace.open()
+        # The SDK takes half a second to import: once, and not on the loop.
+        module = await anyio.to_thread.run_sync(_session_module)
+        session: ClaudeCodeSession = module.ClaudeCodeSession(self, spec, confinement, self._limits or module.Limits())
+        self._sessions.add(session)
+        return session
+
+    async def health(self) -> BackendHealth:
+        """Whether the SDK, a binary of a known version, and credentials are there. Asks nobody."""
+        facts = {"SDK": sdk_version() or "missing", "configuration": str(self.workspace.config)}
+        try:
+            binary, version = await anyio.to_thread.run_sync(self._find)
+        except ClaudeCommsError as error:
+            return _unusable(error, facts)
+        facts |= {"binary": f"{binary.path} ({binary.origin})", "version": _dotted(version)}
+        credentials = _credentials(self._variables, self.workspace)
+        if credentials is None:
+            return _not_logged_in(self.workspace, binary, facts)
+        facts["credentials"] = credentials
+        return BackendHealth(
+            usable=True, reason=f"Claude Code {_dotted(version)} from {binary.origin}, {credentials}", facts=facts
+        )
+
+    async def close(self) -> None:
+        """Stop every process that is left. May be called twice."""
+        async with anyio.create_task_group() as closing:
+            for session in tuple(self._sessions):
+                closing.start_soon(session.close)
+
+    # --- what sessions need ---
+
+    @property
+    def binary(self) -> Path:
+        """Where Claude Code is. Known once a session has been opened."""
+        return self._known[0].path
+
+    @property
+    def version(self) -> str:
+        """Claude Code's version."""
+        return _dotted(self._known[1])
+
+    @property
+    def starting(self) -> anyio.CapacityLimiter:
+        """Two processes at a time may start."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(_STARTS_AT_ONCE)
+        return self._limiter
+
+    def environment(self, scratch: Scratch, max_output_tokens: int) -> dict[str, str]:
+        """The whole environment of a process."""
+        return self.workspace.environment(
+            os.environ, scratch, given=self._variables, max_output_tokens=max_output_tokens
+        )
+
+    async def make_room(self) -> None:
+        """Another process is about to start: those that have been idle longest make room, so that few stay warm."""
+        idle = sorted((session for session in self._sessions if session.idle), key=lambda session: session.last_used)
+        for session in idle[: max(0, len(idle) - self._most_idle + 1)]:
+            await session.rest()
+
+    def forget(self, session: ClaudeCodeSession) -> None:
+        """The session has closed itself."""
+        self._sessions.discard(session)
+
+    @property
+    def _known(self) -> tuple[Binary, tuple[int, int, int]]:
+        if self._found is None:
+            raise BackendUnavailableError("no session has been opened yet.", backend=CLAUDE_CODE)
+        return self._found
+
+    def _find(self) -> tuple[Binary, tuple[int, int, int]]:
+        binary = _located(self._setting)
+        version = read_version(binary.path)
+        if version < MINIMUM_VERSION:
+            raise BackendUnavailableError(
+                f"{binary.path} is Claude Code {_dotted(version)}, and {_dotted(MINIMUM_VERSION)} or later is needed."
+                " Update it: claude update",
+                backend=CLAUDE_CODE,
+            )
+        return binary, version
+
+
+def look_for_claude_code(home: Path, setting: Path | None, variables: Mapping[str, str]) -> BackendHealth:
+    """The same finding as `ClaudeCodeBackend.health`, without running the binary: cheap enough for each question."""
+    try:
+        binary = _located(setting)
+    except ClaudeCommsError as error:
+        return _unusable(error, {})
+    credentials = _credentials(variables, Workspace(home))
+    if credentials is None:
+        return _not_logged_in(Workspace(home), binary, {})
+    return BackendHealth(usable=True, reason=f"Claude Code was found ({binary.origin}), {credentials}")
+
+
+def _located(setting: Path | None) -> Binary:
+    """The binary, where the SDK is the one we know. BackendUnavailableError says what to install."""
+    installed = sdk_version()
+    if installed is None:
+        raise BackendUnavailableError(
+            f"the Agent SDK is not installed. Install it: pip install 'claude-module-comms[{_EXTRA}]'",
+            backend=CLAUDE_CODE,
+        )
+    if installed != SDK_VERSION:
+        raise BackendUnavailableError(
+            f"claude-agent-sdk {installed} is installed, and only {SDK_VERSION} is known to work."
+            f" Install it: pip install 'claude-module-comms[{_EXTRA}]'",
+            backend=CLAUDE_CODE,
+        )
+    binary = find_binary(setting)
+    if binary is None:
+        where = f"at {setting}" if setting is not None else "beside the Agent SDK or on PATH"
+        raise BackendUnavailableError(
+            f"no Claude Code binary {where}. Install Claude Code, or set claude_code_binary to it.",
+            backend=CLAUDE_CODE,
+        )
+    return binary
+
+
+def _credentials(variables: Mapping[str, str], workspace: Workspace) -> str | None:
+    """Where the login comes from, or None. Never what it is."""
+    for name in _CREDENTIALS:
+        if variables.get(name) or os.environ.get(name):
+            return f"with {name}"
+    return "logged in" if workspace.credentials.is_file() else None
+
+
+def _unusable(error: ClaudeCommsError, facts: Mapping[str, str]) -> BackendHealth:
+    reason, _, hint = str(error).partition(". ")
+    return BackendHealth(usable=False, reason=reason, hint=hint, facts=facts)
+
+
+def _not_logged_in(workspace: Workspace, binary: Binary, facts: Mapping[str, str]) -> BackendHealth:
+    return BackendHealth(
+        usable=False,
+        reason="Claude Code is installed but not logged in",
+        hint=f"Set ANTHROPIC_API_KEY, or log in: CLAUDE_CONFIG_DIR={workspace.config} {binary.path} /login",
+        facts=facts,
+    )
+
+
+def _session_module() -> ModuleType:
+    return import_module("claude_comms.background.backends.claude_code._session")
+
+
+def _dotted(version: tuple[int, int, int]) -> str:
+    return ".".join(str(part) for part in version)

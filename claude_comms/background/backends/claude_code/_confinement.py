@@ -1,0 +1,138 @@
+"""What an instance may do with tools: decided here, for each call, with the reason.
+
+Claude Code confines itself too (``--restricted``, its deny rules, its list of tools). This is the same
+decision made again by us, before each call, on paths whose links have been followed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from claude_comms.background.backends.claude_code._secrets import secret_in
+from claude_comms.errors import PermissionDeniedError
+from claude_comms.text import shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from claude_comms.types import InstanceSpec
+
+__all__ = ["DIRECTORY_GRANT", "GRANTABLE", "READING", "Confinement", "Decision"]
+
+READING = ("Read", "Grep", "Glob")
+"""The tools of the default grant: they read inside the module's path."""
+
+_WRITING = ("Write", "Edit", "NotebookEdit")
+_OTHER = ("Bash", "WebFetch", "WebSearch")
+GRANTABLE = (*READING, *_WRITING, *_OTHER)
+"""The tools that can be granted, by Claude Code's names."""
+
+DIRECTORY_GRANT = "directory:"
+"""``directory:/abs/path`` lets the file tools into another directory."""
+
+_PATH_ARGUMENTS = ("file_path", "path", "notebook_path")
+_SHOWN_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether a call of a tool may go ahead, what it was aimed at, and why."""
+
+    allowed: bool
+    target: str
+    reason: str
+
+
+class Confinement:
+    """The grants of one instance. PermissionDeniedError for a grant that this backend cannot give."""
+
+    def __init__(self, spec: InstanceSpec) -> None:
+        directories = [Path(grant.removeprefix(DIRECTORY_GRANT)) for grant in spec.grants if _is_directory(grant)]
+        self.tools = tuple(dict.fromkeys(grant for grant in spec.grants if not _is_directory(grant)))
+        self.directories = tuple(directories)
+        """Granted beside the module's own."""
+        _refuse_unknown(self.tools, directories)
+        if self.tools and spec.directory is None and not directories and not set(self.tools) <= set(_OTHER):
+            raise PermissionDeniedError(
+                f"{spec.pair.target} has no path, so its instance cannot be granted {', '.join(self.tools)}."
+                f" Register it with one: claude-comms register-module {spec.pair.target} --path DIR",
+                grant=self.tools[0],
+            )
+        own = [] if spec.directory is None else [spec.directory]
+        self._roots = tuple(path.resolve() for path in (*own, *directories))
+
+    def decide(self, tool: str, arguments: Mapping[str, Any], directory: Path) -> Decision:
+        """Whether `tool` may be called with `arguments` by a process that sits in `directory`."""
+        target = _target(arguments)
+        if tool not in self.tools:
+            return Decision(allowed=False, target=target, reason=f"{tool} is not granted")
+        if tool in _OTHER:
+            return Decision(allowed=True, target=target, reason=f"{tool} is granted")
+        for path in self._paths(tool, arguments, directory):
+            reason = self._objection(path)
+            if reason is not None:
+                return Decision(allowed=False, target=target, reason=reason)
+        return Decision(allowed=True, target=target, reason=f"{tool} is granted inside the module's path")
+
+    def _paths(self, tool: str, arguments: Mapping[str, Any], directory: Path) -> Iterable[Path]:
+        given = [str(arguments[name]) for name in _PATH_ARGUMENTS if arguments.get(name)]
+        base = directory / _expanded(given[0]) if given else directory
+        yield base
+        # The pattern of Glob, and the filter of Grep, are paths too.
+        pattern = arguments.get("pattern" if tool == "Glob" else "glob")
+        if tool in {"Glob", "Grep"} and isinstance(pattern, str):
+            yield base / _expanded(pattern)
+
+    def _objection(self, path: Path) -> str | None:
+        try:
+            resolved = path.resolve()
+        except (OSError, ValueError, RuntimeError):
+            return "the path cannot be followed"
+        root = next((root for root in self._roots if resolved.is_relative_to(root)), None)
+        if root is None:
+            return "outside the module's path"
+        seen = [resolved.relative_to(root)]
+        if path.is_relative_to(root):
+            seen.append(path.relative_to(root))
+        for part in seen:
+            pattern = secret_in(part)
+            if pattern is not None:
+                return f"looks like a secret ({pattern})"
+        if resolved.exists() and not (resolved.is_file() or resolved.is_dir()):
+            return "neither a file nor a directory"
+        return None
+
+
+def _expanded(path: str) -> str:
+    """The path with ``~`` as Claude Code reads it; its home is a private directory, never in a module's path."""
+    return f"/{path}" if path.startswith("~") else path
+
+
+def _is_directory(grant: str) -> bool:
+    return grant.startswith(DIRECTORY_GRANT)
+
+
+def _refuse_unknown(tools: Iterable[str], directories: Iterable[Path]) -> None:
+    for tool in tools:
+        if tool not in GRANTABLE:
+            raise PermissionDeniedError(
+                f"claude-code cannot grant {tool!r}. It can grant: {', '.join(GRANTABLE)}, {DIRECTORY_GRANT}/ABS/PATH.",
+                grant=tool,
+            )
+    for path in directories:
+        if not path.is_absolute() or not path.is_dir():
+            raise PermissionDeniedError(
+                f"cannot grant {DIRECTORY_GRANT}{path}: not an absolute path of a directory that exists.",
+                grant=f"{DIRECTORY_GRANT}{path}",
+            )
+
+
+def _target(arguments: Mapping[str, Any]) -> str:
+    """What the call is aimed at, shortened: a path, a command, an address, or all arguments."""
+    for name in (*_PATH_ARGUMENTS, "command", "url", "query", "pattern"):
+        value = arguments.get(name)
+        if isinstance(value, str) and value:
+            return shorten(value, _SHOWN_CHARACTERS)
+    return shorten(str(dict(arguments)), _SHOWN_CHARACTERS) if arguments else ""

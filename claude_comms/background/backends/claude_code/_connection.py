@@ -1,0 +1,268 @@
+"""One warm Claude Code process with the Agent SDK's client over it, holding one session at a time."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from claude_agent_sdk import (
+    ClaudeAgentOptions,
+    ClaudeSDKClient,
+    ClaudeSDKError,
+    HookMatcher,
+    PermissionResultAllow,
+    PermissionResultDeny,
+    ResultMessage,
+)
+
+from claude_comms.background.backends.claude_code._process import ClaudeProcess
+from claude_comms.background.backends.claude_code._secrets import deny_rules
+from claude_comms.background.backends.claude_code._transport import ProcessTransport
+from claude_comms.background.backends.claude_code._usage import UsageMeter
+from claude_comms.errors import BackendError, BackendProtocolError, ClaudeCommsError
+from claude_comms.files import write_private
+from claude_comms.types import CLAUDE_CODE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from claude_comms.background.backends.claude_code._confinement import Confinement
+    from claude_comms.background.backends.claude_code._workspace import Lease, Scratch
+
+__all__ = ["Connection", "Launch"]
+
+_CONTROL_S = 0.5
+_CLEAR_S = 10.0
+
+# Without a handler the SDK's reports of what we raise ourselves would reach the user's terminal.
+logging.getLogger("claude_agent_sdk").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """All that is fixed when a process starts."""
+
+    binary: Path
+    directory: Path
+    environment: Mapping[str, str]
+    scratch: Scratch
+    system: str
+    model: str
+    confinement: Confinement
+    max_output_tokens: int
+    session_id: str
+    """Of the new session, or of the one that is resumed."""
+    resume: Path | None = None
+    """The transcript of the session to resume."""
+    position: str | None = None
+    """Resume only up to this row; what was interrupted after it is left out."""
+
+    def argv(self) -> list[str]:
+        """The command line. It holds no prompt and no secret: every user of the machine can read it."""
+        session = [f"--session-id={self.session_id}"] if self.resume is None else [f"--resume={self.resume}"]
+        if self.resume is not None and self.position is not None:
+            session.append(f"--resume-session-at={self.position}")
+        return [
+            str(self.binary),
+            *("--output-format", "stream-json", "--verbose", "--input-format", "stream-json"),
+            *("--include-partial-messages", "--permission-prompt-tool", "stdio", "--permission-mode", "manual"),
+            *("--setting-sources=", "--strict-mcp-config", "--restricted"),
+            *("--system-prompt-file", str(self.scratch.system_prompt), "--system-prompt-snapshot", "off"),
+            *("--settings", str(self.scratch.settings)),
+            *("--tools", ",".join(self.confinement.tools)),
+            *(word for path in self.confinement.directories for word in ("--add-dir", str(path))),
+            *("--model", self.model),
+            *session,
+        ]
+
+
+class Connection:
+    """A started process and the session it holds. One task asks; `close` may be called twice."""
+
+    def __init__(self, launch: Launch, lease: Lease) -> None:
+        self.launch = launch
+        self.session_id = launch.session_id
+        self.position = launch.position
+        self.model = launch.model
+        self.meter = UsageMeter(resumed=launch.resume is not None)
+        self.used = launch.resume is not None
+        """Whether the session holds anything yet."""
+        self._lease = lease
+        self._process = ClaudeProcess()
+        self._transport = ProcessTransport(self._process, launch.argv(), launch.directory, launch.environment)
+        self._client = ClaudeSDKClient(self._options(), self._transport)
+        self._messages: Any = None
+        self._wait: anyio.CancelScope | None = None
+
+    def _options(self) -> ClaudeAgentOptions:
+        return ClaudeAgentOptions(
+            hooks={"PreToolUse": [HookMatcher(hooks=[self._before_tool], on_failure="block")]},
+            can_use_tool=self._may_use,
+            verbatim_prompts=True,
+        )
+
+    async def _before_tool(self, data: Any, _use_id: str | None, _context: Any) -> Any:
+        decision = self.launch.confinement.decide(
+            str(data.get("tool_name")), data.get("tool_input") or {}, self.launch.directory
+        )
+        verdict = "allow" if decision.allowed else "deny"
+        return {
+            "hookSpecificOutput": {
+                "hookEventName": "PreToolUse",
+                "permissionDecision": verdict,
+                "permissionDecisionReason": decision.reason,
+            }
+        }
+
+    async def _may_use(self, tool: str, arguments: dict[str, Any], _context: Any) -> Any:
+        decision = self.launch.confinement.decide(tool, arguments, self.launch.directory)
+        return PermissionResultAllow() if decision.allowed else PermissionResultDeny(message=decision.reason)
+
+    # --- life ---
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.alive
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since the process last said anything."""
+        return self._process.quiet_s
+
+    def expect_quiet(self, seconds: float) -> None:
+        """Do not count the next `seconds` as silence."""
+        if seconds:
+            self._process.heard(seconds)
+
+    @property
+    def stderr_tail(self) -> str:
+        """The end of what it wrote to stderr."""
+        return self._process.stderr_tail
+
+    @property
+    def handle(self) -> str:
+        """What finds this session again, up to its last complete answer."""
+        return self.session_id if self.position is None else f"{self.session_id}@{self.position}"
+
+    async def start(self, timeout_s: float) -> None:
+        """Start the process and shake hands. BackendCrashedError when it dies or does not answer in time."""
+        scratch, system = self.launch.scratch, self.launch.system
+        write_private(scratch.system_prompt, system)
+        write_private(scratch.settings, json.dumps({"permissions": {"deny": deny_rules()}}))
+        try:
+            with anyio.fail_after(timeout_s):
+                await self._guarded(self._client.connect())
+        except TimeoutError as error:
+            await self.close()
+            crashed = self._process.crashed()
+            crashed.args = (f"Claude Code did not answer within {timeout_s:.0f} s of its start. {crashed.args[0]}",)
+            raise crashed from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Stop the process with all it started, and give up the lease. Bounded."""
+        with anyio.CancelScope(shield=True):
+            with suppress(Exception):
+                await self._client.disconnect()
+            await self._process.stop(grace_s=0)
+            self._lease.release()
+            await anyio.to_thread.run_sync(self.launch.scratch.remove)
+
+    def abandon(self) -> None:
+        """Let go of everything without waiting."""
+        self._process.kill()
+        self._lease.release()
+        self.launch.scratch.remove()
+
+    # --- asking ---
+
+    async def send(self, text: str, *, model: str) -> None:
+        """Put a question, which acts on nothing: no ``@path`` and no ``/command`` in it is looked at."""
+        if model != self.model:
+            await self._guarded(self._client.set_model(model))
+            self.model = model
+        self.used = True
+        self.meter.begin_turn()
+        await self._guarded(self._client.query(text))
+
+    async def next_message(self, timeout_s: float) -> object | None:
+        """What the process says next; None after `timeout_s` or `wake`."""
+        if self._messages is None:
+            self._messages = self._client.receive_messages()
+        message: object = None
+        try:
+            with anyio.move_on_after(timeout_s) as self._wait:
+                message = await self._guarded(anext(self._messages))
+        finally:
+            self._wait = None
+            if message is None:
+                self._messages = None
+        return message
+
+    def wake(self) -> None:
+        """Let a waiting `next_message` return. For other tasks of the same loop."""
+        if self._wait is not None:
+            self._wait.cancel()
+
+    async def interrupt(self) -> None:
+        """Ask the process to stop its turn; the turn's result follows. Waits at most 0.5 s for the receipt."""
+        with anyio.move_on_after(_CONTROL_S):
+            await self._guarded(self._client.interrupt())
+
+    async def clear(self, lease_of: Callable[[str], Lease | None]) -> bool:
+        """Begin a new session in the same process; False where that did not work. `lease_of` takes a session's id."""
+        request = {
+            "type": "user",
+            "message": {"role": "user", "content": "/clear"},
+            "parent_tool_use_id": None,
+            "session_id": "default",
+        }
+        result: ResultMessage | None = None
+        with anyio.move_on_after(_CLEAR_S):
+            await self._transport.write(json.dumps(request) + "\n")
+            while result is None:
+                message = await self.next_message(_CLEAR_S)
+                result = message if isinstance(message, ResultMessage) else None
+        if result is None or result.session_id == self.session_id:
+            return False
+        lease = lease_of(result.session_id)
+        if lease is None:
+            return False
+        self._lease.release()
+        self._lease = lease
+        self.session_id, self.position, self.used = result.session_id, None, False
+        self.meter.cleared()
+        return True
+
+    async def _guarded(self, awaitable: Any) -> Any:
+        """The SDK's call, with its exceptions as ours."""
+        try:
+            return await awaitable
+        except (ClaudeCommsError, TimeoutError):
+            raise
+        except StopAsyncIteration:
+            raise self._process.crashed() from None
+        except ClaudeSDKError as error:
+            raise BackendProtocolError(
+                f"the Agent SDK could not read Claude Code: {error}", backend=CLAUDE_CODE
+            ) from error
+        except Exception as error:
+            if not self._process.alive:
+                raise self._process.crashed() from error
+            raise BackendError(
+                f"Claude Code refused a request: {error}. Ask again.", backend=CLAUDE_CODE, retryable=True
+            ) from error
+
+
+def new_session_id() -> str:
+    """An id for a session that does not exist yet."""
+    return str(uuid.uuid4())

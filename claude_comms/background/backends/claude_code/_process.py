@@ -1,0 +1,278 @@
+"""One Claude Code process of ours: its three streams, its death, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from claude_comms.errors import BackendCrashedError, BackendProtocolError, BackendUnavailableError
+from claude_comms.text import printable, shorten
+from claude_comms.types import CLAUDE_CODE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["ClaudeProcess"]
+
+_LAUNCHER = Path(__file__).with_name("_launcher.py")
+_LONGEST_LINE_BYTES = 32 * 1024 * 1024
+_STDERR_KEPT_BYTES = 8 * 1024
+_DRAIN_S = 0.3
+_EXIT_GRACE_S = 0.5
+_KILL_WAIT_S = 0.5
+
+
+class ClaudeProcess:
+    """A program under the launcher, in a process group of its own. All methods belong to one event loop.
+
+    Lines of its stdout come from `read_line`; the last 8 kB of its stderr are kept for errors. Its death is seen
+    at once (pidfd on Linux, the end of stdout elsewhere), whoever else may hold its pipes.
+    """
+
+    def __init__(self) -> None:
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._stdout = asyncio.StreamReader(limit=_LONGEST_LINE_BYTES)
+        self._stdin: asyncio.StreamWriter | None = None
+        self._pipes: list[asyncio.BaseTransport] = []
+        self._stderr: deque[bytes] = deque()
+        self._stderr_bytes = 0
+        self._lifeline = -1
+        self._pidfd = -1
+        self._dead = asyncio.Event()
+        self._stopping = False
+        self._last_byte = 0.0
+
+    # --- start ---
+
+    async def start(self, argv: Sequence[str], *, directory: Path, environment: Mapping[str, str]) -> None:
+        """Run `argv`. BackendUnavailableError where that is impossible."""
+        self._last_byte = asyncio.get_running_loop().time()
+        lifeline, self._lifeline = os.pipe()
+        try:
+            # Spawned in the loop's own thread: a short-lived thread must not be the parent.
+            self._popen = subprocess.Popen(  # noqa: S603, ASYNC220 - argv is ours; the call returns within ms
+                [sys.executable, "-I", "-S", str(_LAUNCHER), str(lifeline), *argv],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=directory,
+                env=dict(environment),
+                pass_fds=(lifeline,),
+                start_new_session=True,
+            )
+        except OSError as error:
+            self._close_lifeline()
+            raise BackendUnavailableError(
+                f"cannot start Claude Code in {directory}: {error.strerror or error}. Check that the directory exists.",
+                backend=CLAUDE_CODE,
+            ) from error
+        finally:
+            os.close(lifeline)
+        await self._connect(self._popen)
+        self._watch(self._popen)
+
+    async def _connect(self, popen: subprocess.Popen[bytes]) -> None:
+        loop = asyncio.get_running_loop()
+        errors = _Tail(self)
+        transport, _ = await loop.connect_read_pipe(lambda: _Lines(self, self._stdout), popen.stdout)
+        self._pipes.append(transport)
+        transport, _ = await loop.connect_read_pipe(lambda: errors, popen.stderr)
+        self._pipes.append(transport)
+        writing, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, popen.stdin)
+        self._stdin = asyncio.StreamWriter(writing, protocol, None, loop)
+        self._pipes.append(writing)
+
+    def _watch(self, popen: subprocess.Popen[bytes]) -> None:
+        if not hasattr(os, "pidfd_open"):
+            return
+        self._pidfd = os.pidfd_open(popen.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._died)
+
+    # --- while it runs ---
+
+    @property
+    def pid(self) -> int | None:
+        """The launcher's process id, while it runs."""
+        return None if self._popen is None or self._dead.is_set() else self._popen.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it was started, has not died, and nobody is stopping it."""
+        return self._popen is not None and not self._dead.is_set() and not self._stopping
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since its last byte on stdout or stderr."""
+        return asyncio.get_running_loop().time() - self._last_byte
+
+    @property
+    def stderr_tail(self) -> str:
+        """The end of what it wrote to stderr, without control characters."""
+        return printable(b"".join(self._stderr).decode("utf-8", "replace")).strip()
+
+    async def write(self, data: bytes) -> None:
+        """Send to its stdin. BackendCrashedError once it is dead."""
+        if self._stdin is None or not self.alive:
+            raise self.crashed()
+        try:
+            self._stdin.write(data)
+            await self._stdin.drain()
+        except (OSError, RuntimeError) as error:
+            raise self.crashed() from error
+
+    async def read_line(self) -> bytes:
+        """The next line, or b"" once it has been stopped by us.
+
+        BackendCrashedError when it died of itself, BackendProtocolError for a line of more than 32 MB.
+        """
+        try:
+            line = await self._stdout.readuntil(b"\n")
+        except asyncio.IncompleteReadError as error:
+            return await self._ended(error.partial)
+        except asyncio.LimitOverrunError as error:
+            raise BackendProtocolError(
+                f"Claude Code wrote a line of more than {_LONGEST_LINE_BYTES >> 20} MB. Ask again on a new process.",
+                backend=CLAUDE_CODE,
+            ) from error
+        self._last_byte = asyncio.get_running_loop().time()
+        return line
+
+    async def _ended(self, rest: bytes) -> bytes:
+        if self._stopping:
+            return b""
+        # stdout may close a moment before the launcher has swept up and ended.
+        with anyio.move_on_after(_EXIT_GRACE_S):
+            await self._dead.wait()
+        if self._stopping:
+            return b""
+        error = self.crashed()
+        if rest.strip():
+            error.add_note(f"Its last line was cut: {shorten(rest.decode('utf-8', 'replace'), 200)}")
+        raise error
+
+    def crashed(self) -> BackendCrashedError:
+        """The error that says how it died."""
+        code = None if self._popen is None else self._popen.poll()
+        how = "ended" if code is None else f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
+        tail = self.stderr_tail
+        said = f" It said: {shorten(tail, 500)}" if tail else ""
+        return BackendCrashedError(
+            f"Claude Code {how} in the middle of its work.{said} The next question starts a new process.",
+            exit_code=code,
+            stderr_tail=tail,
+            backend=CLAUDE_CODE,
+        )
+
+    # --- end ---
+
+    async def stop(self, *, grace_s: float = _EXIT_GRACE_S) -> None:
+        """End it and everything it started, within 1.5 s: end of input, SIGTERM to the launcher, SIGKILL."""
+        self._stopping = True
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._stop(grace_s)
+        finally:
+            self.kill()
+
+    async def _stop(self, grace_s: float) -> None:
+        if self._stdin is not None:
+            self._stdin.close()
+        await self._wait_dead(grace_s)
+        self._close_lifeline()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self._popen is not None and not self._dead.is_set():
+                self._popen.send_signal(number)
+                await self._wait_dead(_KILL_WAIT_S)
+
+    def kill(self) -> None:
+        """Let go of it without waiting: the launcher kills everything once the lifeline is closed."""
+        self._stopping = True
+        self._close_lifeline()
+        for pipe in self._pipes:
+            pipe.close()
+        self._pipes.clear()
+        self._end_reading()
+        if self._popen is not None and self._popen.poll() is None:
+            reap = threading.Thread(target=self._popen.wait, name="claude-comms reaper", daemon=True)
+            reap.start()
+        self._unwatch()
+
+    async def _wait_dead(self, seconds: float) -> None:
+        if self._popen is None:
+            return
+        with anyio.move_on_after(seconds):
+            if self._pidfd >= 0:
+                await self._dead.wait()
+            while not self._dead.is_set():
+                if self._popen.poll() is not None:
+                    self._dead.set()
+                await anyio.sleep(0.02)
+
+    def _died(self) -> None:
+        if self._popen is not None:
+            self._popen.poll()
+        self._unwatch()
+        self._dead.set()
+        # A descendant that got away may hold stdout open: end the reading after what is in the pipe.
+        asyncio.get_running_loop().call_later(_DRAIN_S, self._end_reading)
+
+    def _end_reading(self) -> None:
+        with suppress(AssertionError):
+            self._stdout.feed_eof()
+
+    def _unwatch(self) -> None:
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def _close_lifeline(self) -> None:
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+
+    # --- called by the pipes ---
+
+    def heard(self, ahead_s: float = 0.0) -> None:
+        """Note that a byte came, or that none will for `ahead_s` seconds."""
+        self._last_byte = asyncio.get_running_loop().time() + ahead_s
+
+    def keep_stderr(self, data: bytes) -> None:
+        """Keep the last bytes of stderr."""
+        self._stderr.append(data[-_STDERR_KEPT_BYTES:])
+        self._stderr_bytes += len(self._stderr[-1])
+        while self._stderr_bytes - len(self._stderr[0]) >= _STDERR_KEPT_BYTES:
+            self._stderr_bytes -= len(self._stderr.popleft())
+
+
+class _Lines(asyncio.StreamReaderProtocol):
+    """Feeds stdout to the reader, and the reader's clock."""
+
+    def __init__(self, process: ClaudeProcess, reader: asyncio.StreamReader) -> None:
+        super().__init__(reader)
+        self._process = process
+
+    def data_received(self, data: bytes) -> None:
+        self._process.heard()
+        super().data_received(data)
+
+
+class _Tail(asyncio.Protocol):
+    """Keeps the end of stderr."""
+
+    def __init__(self, process: ClaudeProcess) -> None:
+        self._process = process
+
+    def data_received(self, data: bytes) -> None:
+        self._process.heard()
+        self._process.keep_stderr(data)

@@ -1,0 +1,351 @@
+"""An instance's session with Claude Code: which process and which session a question goes to, and its turn."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from claude_comms.background.backends.claude_code._connection import Connection, Launch, new_session_id
+from claude_comms.background.backends.claude_code._revision import git_revision
+from claude_comms.background.backends.claude_code._transcript import find_transcript, lead_to, write_transcript
+from claude_comms.background.backends.claude_code._turn import Silent, TurnReader
+from claude_comms.errors import (
+    BackendCrashedError,
+    BackendError,
+    BackendProtocolError,
+    BackendUnavailableError,
+    DeadlineExceededError,
+    TurnFailedError,
+)
+from claude_comms.types import CLAUDE_CODE, Source, TurnResult
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from claude_agent_sdk import ResultMessage
+
+    from claude_comms.background.backends.claude_code._confinement import Confinement
+    from claude_comms.background.backends.claude_code._workspace import Scratch, Workspace
+    from claude_comms.types import Emit, InstanceSpec, TurnRequest, Usage
+
+__all__ = ["ClaudeCodeSession", "Limits", "Starter"]
+
+_STOP_S = 0.8
+_STOP_AGAIN_S = 0.25
+_TICK_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a session waits. Seconds."""
+
+    start_s: float = 30.0
+    """For a new process to answer."""
+    stall_s: float = 300.0
+    """For any byte within a turn, before it is interrupted and then killed."""
+
+
+class Starter(Protocol):
+    """What the backend gives its sessions: the binary, environments, and a turn among the starting processes."""
+
+    @property
+    def workspace(self) -> Workspace: ...
+
+    @property
+    def binary(self) -> Path: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def starting(self) -> anyio.CapacityLimiter: ...
+
+    def environment(self, scratch: Scratch, max_output_tokens: int) -> dict[str, str]: ...
+
+    async def make_room(self) -> None: ...
+
+    def forget(self, session: ClaudeCodeSession) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Which session a question goes to, and why it had to be built anew."""
+
+    session_id: str
+    transcript: Path | None = None
+    position: str | None = None
+    rebuilt: str = ""
+
+
+class ClaudeCodeSession:
+    """One instance. It has at most one process, started by the first question and kept warm from then on."""
+
+    def __init__(self, starter: Starter, spec: InstanceSpec, confinement: Confinement, limits: Limits) -> None:
+        self._starter = starter
+        self._spec = spec
+        self._confinement = confinement
+        self._limits = limits
+        self._connection: Connection | None = None
+        self._running = False
+        self._interrupted = False
+        self.last_used = 0.0
+        """When it was last asked, on `anyio.current_time()`'s clock."""
+        self._heard = False
+        """Whether anything came since the question was sent."""
+
+    # --- the protocol ---
+
+    async def ask(self, request: TurnRequest, emit: Emit) -> TurnResult:
+        """Answer on the warm process where it holds the conversation, else on a new one. See `Session.ask`."""
+        self._running, self._interrupted = True, False
+        self.last_used = anyio.current_time()
+        try:
+            return await self._ask_again_if_it_helps(request, emit)
+        finally:
+            self._running = False
+
+    async def _ask_again_if_it_helps(self, request: TurnRequest, emit: Emit) -> TurnResult:
+        warm, spent, rebuild = self._connection is not None, None, ""
+        try:
+            return await self._ask(request, emit, rebuild="")
+        except BackendCrashedError:
+            # The warm process had died since the last turn, and nobody had noticed yet.
+            if not warm or self._heard:
+                raise
+        except TurnFailedError as error:
+            # What the session holds is refused by the API, and would be each time: begin again from the store.
+            if not _poisoned(error, request):
+                raise
+            spent, rebuild = error.usage, "the API refused what the session held"
+            await self._drop()
+        result = await self._ask(request, emit, rebuild=rebuild)
+        return result if spent is None else replace(result, usage=result.usage + spent)
+
+    async def interrupt(self) -> None:
+        """Stop the running turn. See `Session.interrupt`."""
+        if self._running:
+            self._interrupted = True
+            if self._connection is not None:
+                self._connection.wake()
+
+    async def close(self) -> None:
+        """Stop the process and all it started. See `Session.close`."""
+        try:
+            await self._drop()
+        finally:
+            self._starter.forget(self)
+
+    # --- rest ---
+
+    @property
+    def idle(self) -> bool:
+        """Whether it keeps a process warm that has nothing to do."""
+        return self._connection is not None and not self._running
+
+    async def rest(self) -> None:
+        """Let an idle process go; the next question resumes its session on a new one. May be called by any task."""
+        if self.idle:
+            await self._drop()
+
+    # --- where a question goes ---
+
+    async def _ask(self, request: TurnRequest, emit: Emit, *, rebuild: str) -> TurnResult:
+        connection, rebuilt = await self._connected(request, rebuild)
+        reader = TurnReader(
+            emit, self._confinement, connection.launch.directory, connection.meter, deadline=request.deadline
+        )
+        self._heard = False
+        try:
+            await connection.send(request.prompt.message, model=request.model)
+            result = await self._read(connection, reader, request)
+        except GeneratorExit:
+            self._connection = None
+            connection.abandon()
+            raise
+        except BaseException as error:
+            await self._after_failure(connection, reader, error)
+            raise
+        return self._answer(connection, reader, result, rebuilt)
+
+    async def _connected(self, request: TurnRequest, rebuild: str) -> tuple[Connection, str]:
+        """The process for a question, and why its session had to be built anew; empty where it had not."""
+        connection = self._connection
+        if connection is not None and not rebuild and await self._goes_on(connection, request):
+            return connection, ""
+        await self._drop()
+        return await self._start(request, rebuild)
+
+    async def _goes_on(self, connection: Connection, request: TurnRequest) -> bool:
+        """Whether the warm process holds the question's conversation, or has been cleared for a new one."""
+        launch = connection.launch
+        if not connection.alive or launch.system != request.prompt.system_text:
+            return False
+        if request.max_output_tokens < launch.max_output_tokens:
+            return False
+        if request.session_handle is not None or request.prompt.history:
+            return request.session_handle == connection.handle
+        return not connection.used or await connection.clear(self._starter.workspace.lease)
+
+    async def _start(self, request: TurnRequest, rebuild: str) -> tuple[Connection, str]:
+        await self._starter.make_room()
+        workspace = self._starter.workspace
+        scratch = workspace.scratch()
+        directory = self._spec.directory or scratch.empty
+        place = self._place(request, directory, rebuild)
+        lease = workspace.lease(place.session_id)
+        if lease is None:
+            place = self._place(request, directory, "the session is in use by another process")
+            lease = workspace.lease(place.session_id)
+        if lease is None:  # a fresh id: nobody can have it
+            raise BackendProtocolError("a new session's lease is taken.", backend=CLAUDE_CODE)
+        launch = Launch(
+            binary=self._starter.binary,
+            directory=directory,
+            environment=self._starter.environment(scratch, request.max_output_tokens),
+            scratch=scratch,
+            system=request.prompt.system_text,
+            model=request.model,
+            confinement=self._confinement,
+            max_output_tokens=request.max_output_tokens,
+            session_id=place.session_id,
+            resume=place.transcript,
+            position=place.position,
+        )
+        self._connection = Connection(launch, lease)
+        try:
+            async with self._starter.starting:
+                await self._connection.start(self._time_to_start(request))
+        except BaseException:
+            self._connection = None
+            raise
+        return self._connection, place.rebuilt
+
+    def _place(self, request: TurnRequest, directory: Path, rebuild: str) -> _Place:
+        history = request.prompt.history
+        session_id, _, position = (request.session_handle or "").partition("@")
+        if session_id and not rebuild:
+            transcript = find_transcript(self._starter.workspace.config, session_id)
+            if transcript is not None and (not position or lead_to(transcript, position)):
+                return _Place(session_id, transcript, position or None)
+            rebuild = "the session's file is gone" if transcript is None else "the session's file lacks the last answer"
+        if not history:
+            return _Place(new_session_id(), rebuilt=rebuild)
+        config = self._starter.workspace.config
+        fresh = write_transcript(config, directory, history, model=request.model, version=self._starter.version)
+        return _Place(
+            fresh,
+            find_transcript(config, fresh),
+            rebuilt=rebuild or "this backend held no session of the conversation",
+        )
+
+    def _time_to_start(self, request: TurnRequest) -> float:
+        if request.deadline is None:
+            return self._limits.start_s
+        return max(0.0, min(self._limits.start_s, request.deadline - anyio.current_time()))
+
+    # --- the turn ---
+
+    async def _read(self, connection: Connection, reader: TurnReader, request: TurnRequest) -> ResultMessage:
+        while True:
+            if self._interrupted:
+                return await self._stopped(connection, reader)
+            if request.deadline is not None and anyio.current_time() >= request.deadline:
+                raise DeadlineExceededError("Claude Code did not answer by the deadline. Allow more time.")
+            quiet_s = connection.quiet_s
+            if quiet_s >= self._limits.stall_s:
+                raise TurnFailedError(
+                    f"Claude Code said nothing for {quiet_s:.0f} s. Ask again: it starts a new process if it must.",
+                    reason="stalled",
+                    backend=CLAUDE_CODE,
+                    retryable=True,
+                )
+            message = await connection.next_message(self._patience(connection, request))
+            self._heard = self._heard or message is not None
+            result = None if message is None else await reader.take(message)
+            if result is not None:
+                return result
+            connection.expect_quiet(reader.pause_s)
+
+    def _patience(self, connection: Connection, request: TurnRequest) -> float:
+        patience = min(_TICK_S, self._limits.stall_s - connection.quiet_s)
+        if request.deadline is not None:
+            patience = min(patience, request.deadline - anyio.current_time())
+        return max(0.0, patience)
+
+    async def _stopped(self, connection: Connection, reader: TurnReader) -> ResultMessage:
+        """The result after an interrupt; an answer that was complete before the interrupt came is an answer."""
+        result = await self._stop(connection, reader)
+        if result is not None and reader.failure(result) is None:
+            return result
+        error = TurnFailedError("the turn was interrupted.", reason="interrupted", backend=CLAUDE_CODE)
+        error.usage = connection.meter.streamed if result is None else _spent(connection, result, complete=False)
+        raise error
+
+    async def _stop(self, connection: Connection, reader: TurnReader | Silent) -> ResultMessage | None:
+        """Interrupt until the turn's result comes; None where it does not come in time: the process is gone then."""
+        with anyio.move_on_after(_STOP_S), suppress(BackendError):
+            while connection.alive:
+                # One that comes before the turn has begun is acknowledged and lost: say it again.
+                await connection.interrupt()
+                until = anyio.current_time() + _STOP_AGAIN_S
+                while (left := until - anyio.current_time()) > 0:
+                    message = await connection.next_message(left)
+                    result = None if message is None else await reader.take(message)
+                    if result is not None:
+                        return result
+        await self._drop()
+        return None
+
+    async def _after_failure(self, connection: Connection, reader: TurnReader, error: BaseException) -> None:
+        """Bring the turn to its end, so that the next one begins cleanly; and put what is known on the error."""
+        usage = connection.meter.streamed
+        ended = isinstance(error, TurnFailedError) and error.reason == "interrupted"
+        with anyio.CancelScope(shield=True):
+            if not isinstance(error, TurnFailedError | DeadlineExceededError | BackendUnavailableError):
+                await self._drop()
+            elif not ended:
+                result = await self._stop(connection, Silent())
+                usage = usage if result is None else _spent(connection, result, complete=False)
+        if isinstance(error, BackendError | DeadlineExceededError):
+            error.usage, error.partial = error.usage or usage, reader.text
+
+    def _answer(self, connection: Connection, reader: TurnReader, result: ResultMessage, rebuilt: str) -> TurnResult:
+        failure = reader.failure(result)
+        usage = _spent(connection, result, complete=failure is None)
+        if failure is not None:
+            failure.usage, failure.partial = usage, reader.text
+            raise failure
+        connection.position = reader.position
+        return TurnResult(
+            text=reader.text,
+            model=reader.model or connection.model,
+            stop_reason=str(result.stop_reason),
+            usage=usage,
+            session_handle=connection.handle,
+            sources=(*reader.files, *self._revision()),
+            retries=tuple(reader.retries),
+            tools=tuple(reader.tools),
+            refusals=tuple(reader.refusals),
+            rebuilt=rebuilt,
+        )
+
+    def _revision(self) -> tuple[Source, ...]:
+        revision = None if self._spec.directory is None else git_revision(self._spec.directory)
+        return () if revision is None else (Source("revision", revision),)
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+
+def _spent(connection: Connection, result: ResultMessage, *, complete: bool) -> Usage:
+    return connection.meter.take(result.model_usage, result.total_cost_usd, complete=complete)
+
+
+def _poisoned(error: TurnFailedError, request: TurnRequest) -> bool:
+    """Whether asking the same session again would fail the same way, and a new one might not."""
+    return error.reason == "invalid_request" and not error.partial and bool(request.prompt.history)

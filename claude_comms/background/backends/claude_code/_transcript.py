@@ -1,0 +1,102 @@
+"""Claude Code's session files: finding one, and making one by hand from a stored thread.
+
+A session is a JSONL file named after its id below ``projects/`` in the configuration directory. Rows are chained
+by ``parentUuid``; resuming reads the chain that ends in the last row.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from claude_comms.files import private_dir, write_private
+from claude_comms.types import HistoryMessage, Role
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = ["find_transcript", "lead_to", "project_folder", "write_transcript"]
+
+_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9]")
+_LONGEST_NAME = 200
+
+
+def project_folder(config: Path, directory: Path) -> Path:
+    """Where Claude Code keeps the sessions of `directory`: its path with every other character as a dash."""
+    return config / "projects" / _NOT_IN_NAMES.sub("-", str(directory))[:_LONGEST_NAME]
+
+
+def find_transcript(config: Path, session_id: str) -> Path | None:
+    """The session's file, whichever directory it began in; None when it is lost."""
+    try:
+        uuid.UUID(session_id)
+    except ValueError:
+        return None
+    return next(iter((config / "projects").glob(f"*/{session_id}.jsonl")), None)
+
+
+def lead_to(transcript: Path, row: str) -> bool:
+    """Make the session end in `row` when it is resumed; False when that row was never written: a kill came before.
+
+    A process that was killed leaves the note of the last clean exit behind, and 2.1.329 resumes from there,
+    whatever was written since. So the note is written again. The caller holds the session's lease.
+    """
+    note = {"type": "last-prompt", "lastPrompt": "", "leafUuid": row, "sessionId": transcript.stem}
+    try:
+        content = transcript.read_bytes()
+        if f'"uuid":"{row}"'.encode() not in content:
+            return False
+        with transcript.open("ab") as file:
+            torn = b"" if content.endswith(b"\n") else b"\n"
+            file.write(torn + json.dumps(note, separators=(",", ":")).encode() + b"\n")
+    except OSError:
+        return False
+    return True
+
+
+def write_transcript(
+    config: Path, directory: Path, history: Sequence[HistoryMessage], *, model: str, version: str
+) -> str:
+    """Write `history` as a new session that began in `directory`, and return its id."""
+    session_id = str(uuid.uuid4())
+    parent: str | None = None
+    rows: list[str] = []
+    for message in history:
+        row = _row(message, model)
+        row |= {
+            "parentUuid": parent,
+            "isSidechain": False,
+            "uuid": (parent := str(uuid.uuid4())),
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "userType": "external",
+            "entrypoint": "sdk-py",
+            "cwd": str(directory),
+            "sessionId": session_id,
+            "version": version,
+        }
+        rows.append(json.dumps(row))
+    folder = private_dir(project_folder(config, directory))
+    write_private(folder / f"{session_id}.jsonl", "\n".join(rows) + "\n")
+    return session_id
+
+
+def _row(message: HistoryMessage, model: str) -> dict[str, Any]:
+    if message.role is Role.QUESTION:
+        return {"type": "user", "message": {"role": "user", "content": message.text}}
+    return {
+        "type": "assistant",
+        "message": {
+            "id": f"msg_{uuid.uuid4().hex}",
+            "type": "message",
+            "role": "assistant",
+            "model": model,
+            "content": [{"type": "text", "text": message.text}],
+            "stop_reason": "end_turn",
+            "stop_sequence": None,
+            "usage": {"input_tokens": 0, "output_tokens": 0},
+        },
+    }

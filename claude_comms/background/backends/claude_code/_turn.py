@@ -1,0 +1,260 @@
+"""One turn as Claude Code tells it: its text, its tools, what was refused, what it cost, and how it ended."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+from claude_agent_sdk import (
+    AssistantMessage,
+    ResultMessage,
+    StreamEvent,
+    SystemMessage,
+    TextBlock,
+    ToolResultBlock,
+    ToolUseBlock,
+    UserMessage,
+)
+
+from claude_comms.background.backends.claude_code._failures import (
+    REFUSED_KEY,
+    SHORT,
+    failed,
+    failure_of,
+    reason_of,
+    refused_key,
+)
+from claude_comms.background.backends.claude_code._usage import UsageMeter, as_mapping
+from claude_comms.errors import TurnFailedError
+from claude_comms.text import one_line, shorten
+from claude_comms.types import CLAUDE_CODE, Delta, Refused, Retried, Source, ToolUsed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from claude_comms.background.backends.claude_code._confinement import Confinement
+    from claude_comms.errors import BackendError
+    from claude_comms.types import Emit
+
+__all__ = ["Silent", "TurnReader"]
+
+_SYNTHETIC = "<synthetic>"
+_ARGUMENTS_SHOWN = 200
+_PARAGRAPH = "\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    tool: str
+    arguments: Mapping[str, Any]
+    allowed: bool
+
+
+class TurnReader:
+    """Takes a turn's messages one by one. Emits as it goes; what it has gathered is in its attributes."""
+
+    def __init__(
+        self,
+        emit: Emit,
+        confinement: Confinement,
+        directory: Path,
+        meter: UsageMeter,
+        *,
+        deadline: float | None = None,
+    ) -> None:
+        self._deadline = deadline
+        self._emit = emit
+        self._confinement = confinement
+        self._directory = directory
+        self._meter = meter
+        self._pieces: list[str] = []
+        self._streamed: set[str] = set()
+        self._message = ""
+        self._open = False
+        self._calls_tool = False
+        self._new_paragraph = False
+        self._calls: dict[str, _Call] = {}
+        self._files: dict[str, None] = {}
+        self.retries: list[Retried] = []
+        self.tools: list[ToolUsed] = []
+        self.refusals: list[Refused] = []
+        self.pause_s = 0.0
+        """How long nothing will come after the message just taken: the pause before another try."""
+        self.model = ""
+        self.position: str | None = None
+        """The uuid of the last row of the session that is part of the answer."""
+        self.written = ""
+        """What Claude Code wrote in place of an answer when the API failed."""
+
+    @property
+    def text(self) -> str:
+        """All that was emitted as text."""
+        return "".join(self._pieces)
+
+    @property
+    def files(self) -> tuple[Source, ...]:
+        """The files that were read, relative to the module's path where they are in it."""
+        return tuple(Source("file", path) for path in self._files)
+
+    def failure(self, result: ResultMessage) -> BackendError | None:
+        """What is wrong with the turn that ended with `result`; None for a complete answer."""
+        return failure_of(result, written=self.written, partial=self.text)
+
+    async def take(self, message: object) -> ResultMessage | None:
+        """Work in one message; the result, once it is the last one. TurnFailedError and BackendUnavailableError
+        where nothing good can follow: the turn is still running then.
+        """
+        self.pause_s = 0.0
+        match message:
+            case ResultMessage():
+                return message
+            case StreamEvent(parent_tool_use_id=None):
+                await self._take_event(message.event)
+            case AssistantMessage(parent_tool_use_id=None):
+                await self._take_answer(message)
+            case UserMessage():
+                self._take_results(message)
+            case SystemMessage(subtype="api_retry"):
+                await self._take_retry(message.data)
+            case SystemMessage(subtype="permission_denied"):
+                await self._take_denial(message.data)
+            case _:
+                pass
+        return None
+
+    async def _take_event(self, event: object) -> None:
+        # The API's own events come through as they are, whatever they are.
+        event = as_mapping(event)
+        self._meter.saw_event(event)
+        delta = as_mapping(event.get("delta"))
+        match event.get("type"):
+            case "message_start":
+                self._check_not_cut()
+                self._message, self._open = str(as_mapping(event.get("message")).get("id", "")), True
+                self._new_paragraph, self._calls_tool = bool(self._pieces), False
+            case "content_block_start":
+                self._calls_tool |= as_mapping(event.get("content_block")).get("type") == "tool_use"
+            case "content_block_delta" if delta.get("type") == "text_delta":
+                self._streamed.add(self._message)
+                await self._say(str(delta.get("text", "")))
+            case "message_delta" if delta.get("stop_reason") is not None:
+                self._open = False
+                self._check_not_stopped_short(str(delta["stop_reason"]))
+            case _:
+                pass
+
+    async def _say(self, text: str) -> None:
+        if text and self._new_paragraph:
+            text = _PARAGRAPH + text
+            self._new_paragraph = False
+        if text:
+            self._pieces.append(text)
+            await self._emit(Delta(text))
+
+    def _check_not_cut(self) -> None:
+        """Claude Code asks again after a stream that broke off; text that was shown cannot be taken back."""
+        if self._open and self._message in self._streamed:
+            raise TurnFailedError(
+                "the answer broke off in the middle, and was not asked for again because part of it was shown."
+                " Ask again.",
+                reason="cut",
+                partial=self.text,
+                backend=CLAUDE_CODE,
+                retryable=True,
+            )
+
+    def _check_not_stopped_short(self, stop_reason: str) -> None:
+        """Claude Code goes on by itself where an answer ended early, and calls the patchwork complete."""
+        reason = SHORT.get(stop_reason)
+        if stop_reason == "tool_use" and not self._calls_tool:
+            reason = "cut"
+        if reason is not None:
+            raise failed(reason, f"the answer ended with {stop_reason}", self.text)
+
+    async def _take_answer(self, message: AssistantMessage) -> None:
+        texts = [block.text for block in message.content if isinstance(block, TextBlock)]
+        if message.error is not None or message.model == _SYNTHETIC:
+            self.written = one_line(" ".join(texts)) or str(message.error or "")
+            return
+        self.model = message.model
+        self.position = message.uuid or self.position
+        if texts and message.message_id not in self._streamed:
+            self._new_paragraph = bool(self._pieces)
+            await self._say("".join(texts))
+        for block in message.content:
+            if isinstance(block, ToolUseBlock):
+                await self._take_call(block)
+
+    async def _take_call(self, block: ToolUseBlock) -> None:
+        if block.id in self._calls:
+            return
+        decision = self._confinement.decide(block.name, block.input, self._directory)
+        self._calls[block.id] = _Call(block.name, block.input, decision.allowed)
+        if not decision.allowed:
+            await self._refuse(Refused(shorten(block.name, 64), decision.target, decision.reason))
+            return
+        used = ToolUsed(block.name, shorten(json.dumps(block.input, ensure_ascii=False), _ARGUMENTS_SHOWN))
+        self.tools.append(used)
+        await self._emit(used)
+
+    async def _refuse(self, refused: Refused) -> None:
+        self.refusals.append(refused)
+        await self._emit(refused)
+
+    async def _take_denial(self, data: Mapping[str, Any]) -> None:
+        """Claude Code itself refused what we would have allowed."""
+        call = self._calls.get(str(data.get("tool_use_id")))
+        if call is None or call.allowed:
+            reason = data.get("decision_reason") or data.get("message") or "refused by Claude Code"
+            target = "" if call is None else json.dumps(dict(call.arguments))
+            tool = shorten(str(data.get("tool_name", "")), 64)
+            await self._refuse(Refused(tool, shorten(target, _ARGUMENTS_SHOWN), shorten(str(reason), _ARGUMENTS_SHOWN)))
+
+    def _take_results(self, message: UserMessage) -> None:
+        if isinstance(message.content, str):
+            return
+        for block in message.content:
+            call = self._calls.get(block.tool_use_id) if isinstance(block, ToolResultBlock) else None
+            if call is None or not isinstance(block, ToolResultBlock) or block.is_error:
+                continue
+            if call.tool == "Read":
+                self._note_file(str(call.arguments.get("file_path", "")))
+            elif call.tool == "Grep" and call.arguments.get("output_mode") == "content":
+                self._note_found(message.tool_use_result)
+
+    def _note_found(self, result: object) -> None:
+        names = cast("dict[str, Any]", result).get("filenames") if isinstance(result, dict) else None
+        for name in cast("list[object]", names) if isinstance(names, list) else []:
+            self._note_file(str(name))
+
+    def _note_file(self, given: str) -> None:
+        path = self._directory / given
+        base = self._directory
+        self._files[str(path.relative_to(base)) if path.is_relative_to(base) else str(path)] = None
+
+    async def _take_retry(self, data: Mapping[str, Any]) -> None:
+        status, reason = data.get("error_status"), str(data.get("error") or "the connection failed")
+        if status in REFUSED_KEY:
+            raise refused_key(status)
+        if self._open:
+            self._check_not_cut()
+            self._open = False
+        wait_s = float(data.get("retry_delay_ms") or 0.0) / 1000
+        said = reason if status is None else f"{status} {reason}"
+        retried = Retried(int(data.get("attempt") or len(self.retries) + 1), shorten(said, 100), wait_s)
+        self.retries.append(retried)
+        self.pause_s = wait_s
+        await self._emit(retried)
+        if self._deadline is not None and anyio.current_time() + wait_s >= self._deadline:
+            raise failed(reason_of(status), f"{said}, and the next try would come after the deadline", self.text)
+
+
+class Silent:
+    """Reads a turn to its end without telling anybody: whoever listened has been told how it ended."""
+
+    async def take(self, message: object) -> ResultMessage | None:
+        """The result, once it comes."""
+        return message if isinstance(message, ResultMessage) else None

@@ -1,0 +1,150 @@
+"""Where Claude Code's files live below the home, and what a process of ours is allowed to know."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from claude_comms.files import private_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["PASSED_ON", "Lease", "Scratch", "Workspace"]
+
+PASSED_ON = (
+    "PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
+    "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_OAUTH_TOKEN",
+)  # fmt: skip
+"""The variables that a process inherits. Nothing else of our environment reaches it."""
+
+_FIXED = {
+    "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
+    "CLAUDE_CODE_SDK_READS_SESSION_STATE": "1",
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
+    "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
+    "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",
+    "CLAUDE_CODE_DISABLE_TERMINAL_TITLE": "1",
+    "CLAUDE_CODE_DISABLE_CLAUDE_MDS": "1",
+    "CLAUDE_CODE_DISABLE_REFUSAL_FALLBACK": "1",
+    "CLAUDE_CODE_NO_MODEL_FALLBACK": "1",
+    "CLAUDE_CODE_MAX_RETRIES": "4",
+    "DISABLE_AUTOUPDATER": "1",
+    "DISABLE_TELEMETRY": "1",
+    "DISABLE_ERROR_REPORTING": "1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """One process's own files; gone with it."""
+
+    folder: Path
+
+    @property
+    def system_prompt(self) -> Path:
+        """The file with the system prompt."""
+        return self.folder / "system-prompt.txt"
+
+    @property
+    def settings(self) -> Path:
+        """The file with the deny rules."""
+        return self.folder / "settings.json"
+
+    @property
+    def empty(self) -> Path:
+        """Where a process sits whose module has no path."""
+        return private_dir(self.folder / "empty")
+
+    def remove(self) -> None:
+        """Delete all of it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Lease:
+    """The right to use a session: two processes on one branch it silently, and one branch is lost."""
+
+    def __init__(self, lock: FileLock) -> None:
+        self._lock = lock
+
+    def release(self) -> None:
+        """Give it up. May be called twice."""
+        self._lock.release()
+
+
+class Workspace:
+    """``claude-code/`` in the home: configuration and sessions, scratch files, leases. Private to its owner."""
+
+    def __init__(self, home: Path) -> None:
+        self._root = home / "claude-code"
+
+    @property
+    def config(self) -> Path:
+        """CLAUDE_CONFIG_DIR: sessions, and the login of ``claude /login`` when it was run with it."""
+        return self._root / "config"
+
+    @property
+    def credentials(self) -> Path:
+        """The file that a login leaves."""
+        return self.config / ".credentials.json"
+
+    def open(self) -> None:
+        """Make the directories, and sweep away the scratch files of processes that are gone."""
+        for name in (".", "config", "home", "leases", "scratch"):
+            private_dir(self._root / name)
+        for folder in (self._root / "scratch").iterdir():
+            owner = folder.name.partition("-")[0]
+            if not owner.isdigit() or not _is_running(int(owner)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def scratch(self) -> Scratch:
+        """A new directory for one process."""
+        return Scratch(private_dir(self._root / "scratch" / f"{os.getpid()}-{secrets.token_hex(4)}"))
+
+    def lease(self, session_id: str) -> Lease | None:
+        """The session's lease, or None when another process has it."""
+        lock = FileLock(self._root / "leases" / f"{session_id}.lock", mode=0o600, thread_local=False)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return None
+        return Lease(lock)
+
+    def environment(
+        self, ambient: Mapping[str, str], scratch: Scratch, *, given: Mapping[str, str], max_output_tokens: int
+    ) -> dict[str, str]:
+        """A process's whole environment. `given` wins over what is passed on from `ambient`."""
+        passed = {name: ambient[name] for name in PASSED_ON if ambient.get(name)}
+        key = {**passed, **given}.get("ANTHROPIC_API_KEY")
+        return {
+            "PATH": os.defpath,
+            **passed,
+            **given,
+            **_FIXED,
+            # With it the first system block differs between sessions, and no prompt cache is shared.
+            **({"CLAUDE_CODE_ATTRIBUTION_HEADER": "0"} if key else {}),
+            "HOME": str(self._root / "home"),
+            "CLAUDE_CONFIG_DIR": str(self.config),
+            "CLAUDE_CODE_TMPDIR": str(scratch.folder),
+            "TMPDIR": str(scratch.folder),
+            "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(max_output_tokens),
+        }
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from claude_comms.background.backends.claude_code import ClaudeCodeBackend
+from claude_comms.testing.conformance import BackendConformance
+from claude_comms.testing.loopback import Answer, Fault, LoopbackAPI
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import Any
+
+    from claude_comms.background.backends.protocol import Backend
+    from claude_comms.types import InstanceSpec
+
+
+class TestClaudeCode(BackendConformance):
+    """The real Claude Code, over real HTTP."""
+
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> Iterator[Backend]:
+        self.directory = tmp_path
+        with LoopbackAPI() as api:
+            self.api = api
+            yield ClaudeCodeBackend(tmp_path / "home", variables=api.environment())
+
+    def spec(self, backend: Backend, **more: Any) -> InstanceSpec:
+        return super().spec(backend, directory=self.directory, **more)
+
+    def expect(self, text: str) -> None:
+        self.api.answer(text)
+
+    def expect_stall(self, after: str) -> None:
+        self.api.answer(Answer(pieces=(after, " and the rest")))
+        self.api.fail(Fault.stall(after=1))
+
+    def expect_failure(self) -> None:
+        self.api.fail(Fault.error_event())
+
+    def seen(self) -> list[str]:
+        return [text for role, text in self.api.requests.messages[-1].thread if role != "system"]

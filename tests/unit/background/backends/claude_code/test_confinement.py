@@ -1,0 +1,119 @@
+"""Which calls of tools may go ahead."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_comms.background.backends.claude_code._confinement import Confinement
+from claude_comms.background.backends.claude_code._secrets import SECRET_NAMES, deny_rules, secret_in
+from claude_comms.errors import PermissionDeniedError
+from claude_comms.types import InstanceSpec, Pair
+
+PAIR = Pair("marker", "arangodb")
+
+
+def confined(directory: Path | None, *grants: str) -> Confinement:
+    return Confinement(InstanceSpec(PAIR, "claude-code", None, grants, directory))
+
+
+def test_without_grants_nothing_is_allowed(tmp_path: Path) -> None:
+    decision = confined(tmp_path).decide("Read", {"file_path": str(tmp_path / "a")}, tmp_path)
+    assert not decision.allowed
+    assert decision.reason == "Read is not granted"
+
+
+def test_a_granted_read_inside_the_path_is_allowed_with_its_target(tmp_path: Path) -> None:
+    decision = confined(tmp_path, "Read").decide("Read", {"file_path": "sub/a.py"}, tmp_path)
+    assert (decision.allowed, decision.target) == (True, "sub/a.py")
+
+
+@pytest.mark.parametrize("path", ["..", "../x", "/etc/passwd", "~/x", "~root/x", "sub/../../x", "/proc/self/environ"])
+def test_a_path_outside_is_refused_however_it_is_written(path: str, tmp_path: Path) -> None:
+    for tool, arguments in (
+        ("Read", {"file_path": path}),
+        ("Grep", {"pattern": "x", "path": path}),
+        ("Glob", {"pattern": path}),
+        ("Grep", {"pattern": "x", "glob": path}),
+    ):
+        decision = confined(tmp_path, tool).decide(tool, arguments, tmp_path)
+        assert not decision.allowed
+        assert "outside" in decision.reason
+
+
+def test_links_are_followed_before_the_decision(tmp_path: Path) -> None:
+    module = tmp_path / "module"
+    module.mkdir()
+    (tmp_path / "outside.txt").write_text("x")
+    (module / ".env").write_text("x")
+    (module / "out").symlink_to(tmp_path / "outside.txt")
+    (module / "hidden").symlink_to(module / ".env")
+    (module / "loop").symlink_to(module / "loop")
+    reading = confined(module, "Read")
+    reasons = {name: reading.decide("Read", {"file_path": name}, module).reason for name in ("out", "hidden", "loop")}
+    assert reasons["out"] == "outside the module's path"
+    assert reasons["hidden"] == "looks like a secret (.env)"
+    assert not reading.decide("Read", {"file_path": "loop"}, module).allowed
+
+
+def test_a_module_that_is_reached_over_a_link_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.py").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    reading = confined(tmp_path / "link", "Read")
+    for name in ("link", "real"):
+        assert reading.decide("Read", {"file_path": str(tmp_path / name / "a.py")}, tmp_path / "link").allowed
+
+
+def test_what_is_neither_file_nor_directory_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "neither" in confined(tmp_path, "Read").decide("Read", {"file_path": "pipe"}, tmp_path).reason
+
+
+@pytest.mark.parametrize("arguments", [{}, {"file_path": ""}, {"file_path": 7}, {"file_path": "a\0b"}, {"path": None}])
+def test_odd_arguments_are_decided_without_an_error(arguments: dict[str, object], tmp_path: Path) -> None:
+    decision = confined(tmp_path, "Read").decide("Read", arguments, tmp_path)
+    assert decision.reason
+
+
+@given(st.text(max_size=60))
+def test_no_text_is_a_path_that_leads_out(text: str) -> None:
+    root = Path("/nowhere/module")
+    decision = confined(root, "Read").decide("Read", {"file_path": text}, root)
+    if decision.allowed:
+        assert (root / text).resolve().is_relative_to(root)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".env", ".ENV", ".env.local", "prod.env", "server.pem", "ID_RSA", "id_ed25519.pub", "a/.ssh/config", "b/.aws/x",
+     "credentials.json", ".git/config", "sub/.git/config", ".git/modules/config", "terraform.tfstate", "my_api_key.txt",
+     "secrets/db.yaml", ".npmrc"],
+)  # fmt: skip
+def test_what_looks_like_a_secret_is_one(name: str) -> None:
+    assert secret_in(PurePosixPath(name)) is not None
+
+
+@pytest.mark.parametrize(
+    "name", ["pages.py", "keyboard.py", "src/tokens.py", "environment.yml", "config/git.py", ".git/HEAD", "keys.md"]
+)
+def test_what_is_ordinary_is_none(name: str) -> None:
+    assert secret_in(PurePosixPath(name)) is None
+
+
+def test_every_pattern_is_a_rule_for_claude_code_too() -> None:
+    assert {f"Read(**/{pattern})" for pattern in SECRET_NAMES} <= set(deny_rules())
+
+
+def test_reading_cannot_be_granted_without_a_path() -> None:
+    with pytest.raises(PermissionDeniedError, match="has no path"):
+        confined(None, "Read")
+
+
+def test_bash_is_not_confined_by_paths_and_says_that_it_is_granted(tmp_path: Path) -> None:
+    decision = confined(tmp_path, "Bash").decide("Bash", {"command": "ls /"}, tmp_path)
+    assert (decision.allowed, decision.target, decision.reason) == (True, "ls /", "Bash is granted")
