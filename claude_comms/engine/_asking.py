@@ -167,7 +167,7 @@ class Asking:
         raise StoreError("the conversation is being written by others all the time. Ask again later.")
 
     async def _session_handle(self, route: Route, thread_id: str) -> str | None:
-        if not self._parts.backend(route.backend).features.resume:
+        if route.thread is None or not self._parts.backend(route.backend).features.resume:
             return None
         return await self._parts.store.session(thread_id, route.backend)
 

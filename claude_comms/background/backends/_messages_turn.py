@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from anthropic import AsyncStream
-    from anthropic.types import RawMessageStreamEvent
     from tenacity import RetryCallState
 
     from claude_comms.background.backends._messages_errors import Problem, Wording
@@ -54,7 +53,7 @@ class Turn:
         *,
         policy: RetryPolicy,
         sleep: Callable[[float], Awaitable[None]],
-        send: Callable[[list[dict[str, Any]], int], Awaitable[AsyncStream[RawMessageStreamEvent]]],
+        send: Callable[[list[dict[str, Any]], int], Awaitable[AsyncStream[object]]],
         problem_of: Callable[[Exception, str], Problem],
         wording: Wording,
     ) -> None:
@@ -186,14 +185,14 @@ class Turn:
                 with anyio.move_on_after(_CLOSE_S, shield=True):
                     await stream.close()
 
-    async def _read(self, stream: AsyncStream[RawMessageStreamEvent], answer: AnswerSoFar) -> None:
+    async def _read(self, stream: AsyncStream[object], answer: AnswerSoFar) -> None:
         events = aiter(stream)
         while not answer.stopped:
             try:
                 event = await anext(events, _END)
                 if event is _END:
                     return
-                text = answer.add(event)  # pyright: ignore[reportArgumentType] - _END is gone
+                text = answer.add(event)
             except BackendError:
                 raise
             except Exception as error:  # noqa: BLE001 - the library's edge, and events without the shape of one

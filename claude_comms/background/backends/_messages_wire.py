@@ -9,8 +9,6 @@ from claude_comms.errors import BackendProtocolError
 from claude_comms.types import Role, Usage
 
 if TYPE_CHECKING:
-    from anthropic.types import RawMessageDeltaEvent, RawMessageStartEvent, RawMessageStreamEvent
-
     from claude_comms.types import Prompt
 
 __all__ = ["AnswerSoFar", "messages_of", "system_of"]
@@ -45,8 +43,8 @@ def messages_of(prompt: Prompt) -> list[dict[str, Any]]:
 class AnswerSoFar:
     """One response of the API as its events come in.
 
-    `add` raises BackendProtocolError for events that cannot be; AttributeError and TypeError, too, come from
-    those that have not the shape of one, since the SDK builds them without validation.
+    Events are the API's JSON as it comes, which nobody has validated: `add` raises BackendProtocolError for events
+    that cannot be, and KeyError, TypeError or AttributeError for what has not the shape of one.
     """
 
     __slots__ = ("_blocks", "_counts", "_limit", "_size", "model", "refusal", "started", "stop_reason", "stopped")
@@ -64,21 +62,21 @@ class AnswerSoFar:
         self._counts: dict[str, int] = {}
         self._blocks: dict[int, _Block] = {}
 
-    def add(self, event: RawMessageStreamEvent) -> str:
+    def add(self, event: Any) -> str:
         """Take one event in; the text that it adds to the answer, mostly none."""
-        kind = event.type
-        if event.type == "content_block_delta":
-            return self._delta(event.index, event.delta)
-        if event.type == "content_block_start":
-            block = self._blocks[event.index] = _Block(event.content_block)
-            return self._text(block, getattr(event.content_block, "text", None) or "")
-        if event.type == "message_start":
-            self._start(event)
-        elif event.type == "message_delta":
-            self._end(event)
-        elif event.type == "message_stop":
+        kind = event["type"]
+        if kind == "content_block_delta":
+            return self._delta(event["index"], event["delta"])
+        if kind == "content_block_start":
+            block = self._blocks[event["index"]] = _Block(event["content_block"])
+            return self._text(block, event["content_block"].get("text") or "")
+        if kind == "message_start":
+            self._start(event["message"])
+        elif kind == "message_delta":
+            self._end(event["delta"], event.get("usage"))
+        elif kind == "message_stop":
             self.stopped = True
-        elif not isinstance(kind, str):  # pyright: ignore[reportUnnecessaryIsInstance] - the SDK does not validate
+        elif not isinstance(kind, str):
             raise TypeError("an event without a type")
         return ""
 
@@ -96,29 +94,30 @@ class AnswerSoFar:
         """The blocks, to be sent back where the turn goes on."""
         return [block.whole() for _, block in sorted(self._blocks.items()) if not block.blank]
 
-    def _start(self, event: RawMessageStartEvent) -> None:
+    def _start(self, message: Any) -> None:
         if self.started:
             raise BackendProtocolError("the Messages API began its answer twice. Ask again.", backend="api")
         self.started = True
-        self.model = str(event.message.model)
-        self._count(event.message.usage)
+        self.model = str(message["model"])
+        self._count(message.get("usage"))
 
-    def _end(self, event: RawMessageDeltaEvent) -> None:
-        self.stop_reason = event.delta.stop_reason
-        details = getattr(event.delta, "stop_details", None)
-        self.refusal = str(getattr(details, "explanation", None) or getattr(details, "category", None) or "")
-        self._count(event.usage)
+    def _end(self, delta: Any, usage: Any) -> None:
+        self.stop_reason = delta.get("stop_reason")
+        details: Any = delta.get("stop_details") or {}
+        self.refusal = str(details.get("explanation") or details.get("category") or "")
+        self._count(usage)
 
     def _delta(self, index: int, delta: Any) -> str:
         block = self._blocks.get(index) or self._blocks.setdefault(index, _Block(None))
-        if delta.type == "text_delta":
-            return self._text(block, delta.text)
-        if delta.type == "thinking_delta":
-            self._text(block, delta.thinking)
-        elif delta.type == "input_json_delta":
-            self._text(block, delta.partial_json)
-        elif delta.type == "signature_delta":
-            block.signature = delta.signature
+        kind = delta["type"]
+        if kind == "text_delta":
+            return self._text(block, delta["text"])
+        if kind == "thinking_delta":
+            self._text(block, delta["thinking"])
+        elif kind == "input_json_delta":
+            self._text(block, delta["partial_json"])
+        elif kind == "signature_delta":
+            block.signature = delta["signature"]
         return ""
 
     def _text(self, block: _Block, text: str) -> str:
@@ -136,9 +135,9 @@ class AnswerSoFar:
         block.parts.append(text)
         return text
 
-    def _count(self, usage: object) -> None:
+    def _count(self, usage: Any) -> None:
         for name in ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"):
-            value = getattr(usage, name, None)
+            value = usage.get(name) if usage is not None else None
             if isinstance(value, int) and value >= 0:  # later counts are cumulative; absent ones stand
                 self._counts[name] = value
 
@@ -156,11 +155,11 @@ class _Block:
     @property
     def blank(self) -> bool:
         """Whether it is a text block without text, which the API would refuse."""
-        return self.opened is None or (self.opened.type == "text" and not "".join(self.parts).strip())
+        return self.opened is None or (self.opened["type"] == "text" and not "".join(self.parts).strip())
 
     def whole(self) -> dict[str, Any]:
         """The block as the API takes it back."""
-        block: dict[str, Any] = self.opened.to_dict()
+        block: dict[str, Any] = dict(self.opened)
         joined = "".join(self.parts)
         if block["type"] == "text":
             block["text"] = joined

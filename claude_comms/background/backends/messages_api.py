@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from anthropic import AsyncAnthropic, AsyncStream
-    from anthropic.types import RawMessageStreamEvent
 
     from claude_comms.types import Emit, InstanceSpec, Prompt, TurnRequest, TurnResult
 
 __all__ = ["MessagesApiBackend", "MessagesApiSession"]
 
 _BASE_URL = "https://api.anthropic.com"
+_PATH = "/v1/messages"
 _KEY = re.compile(r"[\x21-\x7e]+")
 _CLOSE_S = 1.0
 
@@ -123,9 +123,13 @@ class MessagesApiBackend:
             **_system(request.prompt),
         }
 
-        async def send(messages: Any, max_tokens: int) -> AsyncStream[RawMessageStreamEvent]:
+        async def send(messages: Any, max_tokens: int) -> AsyncStream[object]:
             client = await self._opened()
-            return await client.messages.create(**options, messages=messages, max_tokens=max_tokens, stream=True)
+            from anthropic import AsyncStream
+
+            # What `messages.create` does, save making a pydantic model of each event: that takes a sixth of the turn.
+            body = {**options, "messages": messages, "max_tokens": max_tokens, "stream": True}
+            return await client.post(_PATH, cast_to=object, body=body, stream=True, stream_cls=AsyncStream[object])
 
         return Turn(
             request,
