@@ -24,8 +24,10 @@ from claude_comms.background.backends.claude_code._process import ClaudeProcess
 from claude_comms.background.backends.claude_code._secrets import deny_rules
 from claude_comms.background.backends.claude_code._transport import ProcessTransport
 from claude_comms.background.backends.claude_code._usage import UsageMeter
-from claude_comms.errors import BackendError, BackendProtocolError, ClaudeCommsError
+from claude_comms.background.backends.claude_code._workspace import CREDENTIALS
+from claude_comms.errors import BackendError, BackendProtocolError, BackendUnavailableError, ClaudeCommsError
 from claude_comms.files import write_private
+from claude_comms.text import shorten
 from claude_comms.types import CLAUDE_CODE
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ __all__ = ["Connection", "Launch"]
 
 _CONTROL_S = 0.5
 _CLEAR_S = 10.0
+_SERVERS_TICK_S = 0.05
 
 # Without a handler the SDK's reports of what we raise ourselves would reach the user's terminal.
 logging.getLogger("claude_agent_sdk").addHandler(logging.NullHandler())
@@ -77,6 +80,7 @@ class Launch:
             *("--settings", str(self.scratch.settings)),
             *("--tools", ",".join(self.confinement.tools)),
             *(word for path in self.confinement.directories for word in ("--add-dir", str(path))),
+            *(("--mcp-config", str(self.scratch.mcp_servers)) if self.confinement.servers else ()),
             *("--model", self.model),
             *session,
         ]
@@ -156,6 +160,10 @@ class Connection:
         scratch, system = self.launch.scratch, self.launch.system
         write_private(scratch.system_prompt, system)
         write_private(scratch.settings, json.dumps({"permissions": {"deny": deny_rules()}}))
+        servers = self.launch.confinement.servers
+        if servers:
+            told = {name: server.told(withheld=CREDENTIALS) for name, server in servers.items()}
+            write_private(scratch.mcp_servers, json.dumps({"mcpServers": told}))
         try:
             with anyio.fail_after(timeout_s):
                 await self._guarded(self._client.connect())
@@ -167,6 +175,23 @@ class Connection:
         except BaseException:
             await self.close()
             raise
+
+    async def reach_servers(self, timeout_s: float) -> None:
+        """Wait for the MCP servers that were granted. BackendUnavailableError names one that is not reached in time:
+        without it the answer would be a guess.
+        """
+        waiting = dict.fromkeys(self.launch.confinement.servers, "it did not answer in time")
+        with anyio.move_on_after(timeout_s):
+            while waiting:
+                status = await self._guarded(self._client.get_mcp_status())
+                for server in status["mcpServers"]:
+                    if server["status"] == "connected":
+                        waiting.pop(server["name"], None)
+                    elif server["status"] != "pending":
+                        raise _unreached(server["name"], str(server.get("error") or server["status"]))
+                await anyio.sleep(_SERVERS_TICK_S if waiting else 0)
+        for name, reason in waiting.items():
+            raise _unreached(name, reason)
 
     async def close(self) -> None:
         """Stop the process with all it started, and give up the lease. Bounded."""
@@ -261,6 +286,14 @@ class Connection:
             raise BackendError(
                 f"Claude Code refused a request: {error}. Ask again.", backend=CLAUDE_CODE, retryable=True
             ) from error
+
+
+def _unreached(name: str, reason: str) -> BackendUnavailableError:
+    return BackendUnavailableError(
+        f"the MCP server {name!r}, which was granted, cannot be used: {shorten(reason, 300)}."
+        f" Correct [mcp_servers.{name}] in config.toml.",
+        backend=CLAUDE_CODE,
+    )
 
 
 def new_session_id() -> str:

@@ -218,8 +218,9 @@ class ClaudeCodeSession:
         try:
             async with self._starter.starting:
                 await self._connection.start(self._time_to_start(request))
+            await self._connection.reach_servers(self._time_to_start(request))
         except BaseException:
-            self._connection = None
+            await self._drop()
             raise
         return self._connection, place.rebuilt
 
