@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from claude_code_support import READING, Talk, descendants
@@ -21,7 +24,7 @@ from claude_comms.testing import Answer, LoopbackAPI, ToolUse
 from claude_comms.types import Refused, ToolUsed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Generator
 
     from claude_comms.types import InstanceSpec
 
@@ -87,6 +90,53 @@ def command_lines() -> str:
 def offered(api: LoopbackAPI) -> set[str]:
     """The servers' tools that the model was shown last."""
     return {tool["name"] for tool in api.requests.messages[-1].body["tools"] if tool["name"].startswith("mcp__")}
+
+
+@contextmanager
+def address() -> Generator[tuple[str, list[str]], None, None]:
+    """A server with the tools ``get`` and ``put`` over HTTP, and the Authorization of each request to it."""
+    authorized: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            authorized.append(str(self.headers["Authorization"]))
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = json.dumps(answered(asked)).encode() if "id" in asked else b""
+            self.send_response(200 if body else 202)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            self.send_error(405)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
+            del format, args
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/mcp", authorized
+        server.shutdown()
+        thread.join()
+
+
+def answered(asked: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a JSON-RPC request."""
+    answer: dict[str, Any] = {"jsonrpc": "2.0", "id": asked["id"]}
+    match asked["method"]:
+        case "initialize":
+            version = asked["params"]["protocolVersion"]
+            info = {"name": "web", "version": "1"}
+            return {**answer, "result": {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info}}
+        case "tools/list":
+            tools = [{"name": name, "inputSchema": {"type": "object"}} for name in ("get", "put")]
+            return {**answer, "result": {"tools": tools}}
+        case "tools/call":
+            return {**answer, "result": {"content": [{"type": "text", "text": f"called {asked['params']['name']}"}]}}
+        case _:
+            return {**answer, "error": {"code": -32601, "message": "no such method"}}
 
 
 async def test_a_granted_tool_is_called_its_result_reaches_the_model_and_each_use_is_an_event(
@@ -162,6 +212,26 @@ async def test_secrets_of_a_server_are_only_where_they_must_be(shop: Shop, api: 
     assert "TINY_TOKEN" in sent, "the server has its variable"
     assert SECRET not in sent
     assert "ANTHROPIC_API_KEY" not in sent, "and not our key"
+
+
+async def test_a_server_at_an_address_gets_its_headers_which_are_in_no_command_line(
+    api: LoopbackAPI, spec: InstanceSpec, tmp_path: Path
+) -> None:
+    before = descendants()
+    with address() as (url, authorized):
+        server = McpServer.model_validate({"url": url, "headers": {"Authorization": SECRET}})
+        backend = ClaudeCodeBackend(tmp_path / "home", variables=api.environment(), mcp_servers={"web": server})
+        talk = Talk(await backend.open(replace(spec, grants=("mcp:web/get",))))
+        api.answer(Answer(blocks=(ToolUse("mcp__web__get", {}), ToolUse("mcp__web__put", {}))))
+        result = await talk.ask("get it")
+        assert SECRET not in command_lines()
+        await backend.close()
+    assert set(authorized) == {SECRET}
+    assert "called get" in json.dumps(api.requests.messages[-1].body["messages"])
+    assert [used.tool for used in result.tools] == ["mcp__web__get"]
+    assert [refused.tool for refused in result.refusals] == ["mcp__web__put"]
+    assert descendants() <= before
+    assert holders(SECRET, tmp_path / "home") == []
 
 
 async def test_a_grant_of_a_server_that_nobody_defined_says_what_to_write_where(shop: Shop) -> None:
