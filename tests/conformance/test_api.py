@@ -31,6 +31,9 @@ class TestApi(BackendConformance):
         self.api.answer(Answer(pieces=(after, " and the rest")))
         self.api.fail(Fault.stall(after=1))
 
+    def forget(self) -> None:
+        self.api.reset()
+
     def expect_failure(self) -> None:
         self.api.fail(Fault.status(500))
 

@@ -37,6 +37,9 @@ class TestClaudeCode(BackendConformance):
         self.api.answer(Answer(pieces=(after, " and the rest")))
         self.api.fail(Fault.stall(after=1))
 
+    def forget(self) -> None:
+        self.api.reset()
+
     def expect_failure(self) -> None:
         self.api.fail(Fault.error_event())
 
