@@ -20,8 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anthropic
 import anyio
@@ -34,15 +35,12 @@ from claude_comms.background.pool import Pool
 from claude_comms.settings import Settings
 from claude_comms.types import InstanceSpec, Pair
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
 SOURCE, QUESTION = "marker", "How should I store my page blocks?"
 REPEATS = 3
 TARGET_RATIO = 0.9
 IDLE_INSTANCES, TARGET_MB = 1_000, 20
 
-Converse = "Callable[[str], Awaitable[object]]"
+Converse = Callable[[str], Coroutine[Any, Any, object]]
 """One pair's questions, one after the other."""
 
 
@@ -97,16 +95,21 @@ async def compare(settings: Settings, targets: list[str], rounds: int) -> None:
                     await stream.get_final_message()
 
         async def ours(target: str) -> None:
-            thread_id = await comm.create_conversation(target)
             for _ in range(rounds):
-                await comm.send_message(target, QUESTION, thread_id=thread_id)
+                await comm.send_message(target, QUESTION)
+
+        async def begin() -> None:
+            for target in targets:
+                await comm.create_conversation(target)
 
         rows: dict[str, Converse] = {"bare SDK, messages.stream": bare, "communicator, store included": ours}
         for converse in rows.values():  # opens connections and instances
+            await begin()
             await rate(converse, targets, rounds)
         taken: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}
         for _ in range(REPEATS):
             for name, converse in rows.items():
+                await begin()
                 taken[name].append(await rate(converse, targets, rounds))
     report(taken)
 
@@ -136,7 +139,7 @@ async def idle_instances(count: int) -> None:
 
 
 def resident_bytes() -> int:
-    """This process's memory that is not swapped out. Linux."""
+    """What of this process is in memory. Linux only."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
