@@ -1,7 +1,7 @@
 """One streamed turn: the bare anthropic SDK beside us, the same request to the same server, turn about.
 
     python benchmarks/turns.py [--turns 400] [--home-in DIRECTORY]
-    python benchmarks/turns.py --claude-code [--turns N]
+    python benchmarks/turns.py --claude-code [--turns 100]
 
 The server is the loopback Messages API in a process of its own. Each row is a function that does one whole turn;
 all of them run once in every round, in an order drawn anew, so that what slows the machine slows all. Ours store the

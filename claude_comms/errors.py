@@ -182,7 +182,9 @@ class ContextTooLargeError(ContextError):
 
 
 class ReplyValidationError(ClaudeCommsError):
-    """The answer does not have the shape that was asked for, also after one repair turn.
+    """The answer does not have the shape that was asked for, nor has the one of the repair turn.
+
+    A module that says that it cannot answer, or asks back, gets no repair turn.
 
     `problems` says what is wrong; `response` is the last answer's text.
     """
@@ -193,7 +195,7 @@ class ReplyValidationError(ClaudeCommsError):
         self.problems = tuple(problems)
         self.response = response
         listing = "; ".join(str(problem) for problem in self.problems)
-        super().__init__(f"the answer does not match the schema after one repair: {listing}")
+        super().__init__(f"the answer does not match the schema: {listing}. Ask differently, or widen the schema.")
 
 
 class BackendError(ClaudeCommsError):
@@ -343,6 +345,8 @@ class BudgetExceededError(ClaudeCommsError):
         self.budget = budget
         self.limit = limit
         self.spent = spent
+        self.usage: Usage | None = None
+        """What the turn that went beyond it has cost, where one ran."""
         super().__init__(message)
 
 

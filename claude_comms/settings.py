@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from claude_comms.errors import ConfigError
+from claude_comms.mcp_servers import McpServer, McpServerName
 from claude_comms.types import RetryPolicy
 
 __all__ = ["Settings"]
@@ -37,6 +38,7 @@ class Settings(BaseSettings):
         frozen=True,
         use_attribute_docstrings=True,
         populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
     home: Path = Field(default_factory=lambda: Path.home() / ".claude-comms")
@@ -69,6 +71,10 @@ class Settings(BaseSettings):
     claude_code_warm: int = Field(default=8, ge=1)
     """Most Claude Code processes that stay warm without anything to do, at 100 to 200 MB each. Beyond that, the one
     idle longest ends; its next question resumes its session on a new one."""
+
+    mcp_servers: dict[McpServerName, McpServer] = Field(default_factory=dict[McpServerName, McpServer])
+    """MCP servers by name, which a descriptor's `mcp:NAME` then lets an instance use. A table for each in the file:
+    `[mcp_servers.NAME]` with `command`, `args` and `env`, or `url` and `headers`."""
 
     deadline_s: float = Field(default=600.0, gt=0)
     """Seconds that a question may take in all, when the caller gives no deadline."""
@@ -137,6 +143,8 @@ class Settings(BaseSettings):
         """
         if isinstance(overrides, Settings):
             return overrides
+        if overrides is not None and not isinstance(overrides, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"settings are of type {type(overrides).__name__}. Pass Settings, or a mapping of them.")
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
         given = dict(overrides or {})

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from claude_comms.conversations import SearchHit
-    from claude_comms.descriptors import Match
     from claude_comms.errors import Problem
 
 __all__ = [
@@ -30,7 +28,6 @@ __all__ = [
     "InstanceInfo",
     "InstanceSpec",
     "InstanceState",
-    "Instances",
     "Message",
     "MessageState",
     "Omission",
@@ -550,116 +547,3 @@ class Check(Record):
     detail: str
     hint: str = ""
     duration_ms: float | None = None
-
-
-class Turn(Protocol):
-    """A question under way. Iterate it once for its events; `reply` waits for the whole answer."""
-
-    def __aiter__(self) -> AsyncIterator[TurnEvent]: ...
-
-    async def reply(self) -> Reply:
-        """The complete answer, or the error that the turn ended with. Takes what was not iterated as read."""
-        ...
-
-    async def thread_id(self) -> str | None:
-        """Its conversation, as soon as the question is stored; None where it ended before that."""
-        ...
-
-    async def interrupt(self) -> None:
-        """Stop it; what had come is stored as partial, and `reply` raises TurnFailedError (``interrupted``)."""
-        ...
-
-    async def close(self) -> None:
-        """Interrupt it if it still runs, and wait, bounded, until the store says how it ended."""
-        ...
-
-
-class Instances(Protocol):
-    """The instances of an engine. `wanted` is an id, any unique beginning of one, or a name; InstanceNotFoundError."""
-
-    async def start(
-        self, pair: Pair, *, name: str | None = None, backend: str | None = None, model: str | None = None
-    ) -> InstanceInfo:
-        """A new instance, its session open."""
-        ...
-
-    async def list(self) -> list[InstanceInfo]:
-        """The living ones, oldest first."""
-        ...
-
-    async def get(self, wanted: str) -> InstanceInfo:
-        """One of them, or of the last that ended."""
-        ...
-
-    async def pause(self, wanted: str) -> InstanceInfo:
-        """Let the running turn finish; later questions wait until `resume` or their deadline."""
-        ...
-
-    async def resume(self, wanted: str) -> InstanceInfo:
-        """Undo `pause`."""
-        ...
-
-    async def interrupt(self, wanted: str) -> InstanceInfo:
-        """Stop the running turn; without one nothing happens."""
-        ...
-
-    async def stop(self, wanted: str) -> InstanceInfo:
-        """End it, its running turn interrupted. Its conversation stays stored and goes on elsewhere."""
-        ...
-
-
-class Engine(Protocol):
-    """What a communicator speaks to: an engine in this process, or later a daemon's."""
-
-    @property
-    def instances(self) -> Instances:
-        """Its instances."""
-        ...
-
-    async def open(self) -> None:
-        """Be ready to serve. Called once."""
-        ...
-
-    async def ask(self, question: Question) -> Turn:
-        """Start a question on its way."""
-        ...
-
-    async def preview(self, question: Question) -> Preview:
-        """What `ask` would send."""
-        ...
-
-    async def create_conversation(self, pair: Pair, *, title: str = "") -> Conversation: ...
-
-    async def get_conversation(self, wanted: str) -> Conversation: ...
-
-    async def list_conversations(
-        self,
-        *,
-        source: str | None = None,
-        target: str | None = None,
-        state: ConversationState | None = ConversationState.ACTIVE,
-        limit: int = 50,
-    ) -> list[Conversation]: ...
-
-    async def search_conversations(
-        self, text: str, *, source: str | None = None, target: str | None = None, limit: int = 20
-    ) -> list[SearchHit]: ...
-
-    async def archive_conversation(self, wanted: str) -> Conversation: ...
-
-    async def restore_conversation(self, wanted: str) -> Conversation: ...
-
-    async def find_modules(
-        self,
-        text: str | None = None,
-        *,
-        capability: str | None = None,
-        tag: str | None = None,
-        data_type: str | None = None,
-    ) -> list[Match]: ...
-
-    async def diagnose(self, *, ask: bool = False) -> list[Check]: ...
-
-    async def close(self) -> None:
-        """Interrupt what runs, store how it ended, let go of everything, in bounded time."""
-        ...

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import SecretStr
 
 from claude_comms.cli import _console as console
+from claude_comms.mcp_servers import McpServer
 from claude_comms.settings import Settings
 from claude_comms.types import RetryPolicy
 
@@ -36,6 +37,10 @@ def _shown(value: Any) -> Any:
             return _MASK
         case RetryPolicy():
             return {name: getattr(value, name) for name in RetryPolicy.__slots__}
+        case McpServer():
+            return {name: _shown(part) for name, part in value if name in value.model_fields_set}
+        case dict():
+            return {key: _shown(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]
         case str():
             return _without_login(value)
         case tuple():
@@ -61,6 +66,6 @@ def _text(value: Any) -> str:
         case list():
             return ", ".join(map(str, value)) or "-"  # pyright: ignore[reportUnknownArgumentType]
         case dict():
-            return ", ".join(f"{key}={item}" for key, item in value.items())  # pyright: ignore[reportUnknownVariableType]
+            return ", ".join(f"{key}={item}" for key, item in value.items()) or "-"  # pyright: ignore[reportUnknownVariableType]
         case _:
             return str(value)

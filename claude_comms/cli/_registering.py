@@ -11,8 +11,11 @@ from claude_comms.cli import _console as console
 from claude_comms.cli._registry import descriptor_facts, module_facts
 from claude_comms.cli._sources import open_registry
 from claude_comms.errors import UnknownModuleError
+from claude_comms.mcp_servers import granted_server, how_to_define
+from claude_comms.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from claude_comms.descriptors import BaseDescriptor, Module, ModuleDescriptor, Registry
@@ -96,15 +99,26 @@ def _granted(descriptor: BaseDescriptor, known: Module | None, *, yes: bool) -> 
     new = [tool for tool in wanted if tool not in before]
     if new:
         console.note(f"{descriptor.name} asks for more than reading its own path: {', '.join(new)}")
+        _tell_servers(new)
         if not yes:
             _confirm()
     return wanted
 
 
+def _tell_servers(grants: Sequence[str]) -> None:
+    """What the MCP servers among the grants are: a descriptor only names them."""
+    servers = Settings.load().mcp_servers
+    for name in dict.fromkeys(filter(None, map(granted_server, grants))):
+        server = servers.get(name)
+        console.note(
+            f"MCP server {name}: {server if server is not None else f'not defined yet. {how_to_define(name)}'}"
+        )
+
+
 def _confirm() -> None:
     """Ask the user at the terminal; anything but yes ends the command."""
     if not (console.is_terminal(sys.stdin) and console.is_terminal(sys.stderr)):
-        raise typer.BadParameter("nobody can be asked here; grant these tools with --yes.", param_hint="--desc")
+        raise typer.BadParameter("nobody can be asked here; give it to grant these tools.", param_hint="--yes")
     if not typer.confirm("Grant these tools?", default=False, err=True):
         console.note("Nothing was registered.")
         raise typer.Exit(1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast
 
 import anyio
 
@@ -13,17 +15,16 @@ from claude_comms.background.backends.protocol import Backend
 from claude_comms.communicator._holder import EngineHolder
 from claude_comms.communicator._shape import ResponseShape
 from claude_comms.communicator._streams import AsyncMessageStream
-from claude_comms.errors import ConfigError, DaemonError
+from claude_comms.errors import ConfigError, DaemonError, DeadlineExceededError
 from claude_comms.settings import Settings
 from claude_comms.types import ANONYMOUS, ConversationState, Pair, Question
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from claude_comms.context import ContextGenerator
     from claude_comms.conversations import SearchHit
     from claude_comms.descriptors import Match
-    from claude_comms.types import Check, Conversation, Preview, Reply, RetryPolicy, Turn
+    from claude_comms.protocols import Turn
+    from claude_comms.types import Check, Conversation, Preview, Reply, RetryPolicy
 
 __all__ = ["AsyncCommunicator"]
 
@@ -166,15 +167,30 @@ class AsyncCommunicator(EngineHolder):
         )
 
     async def _ask(self, question: Question) -> Turn:
-        """Start a turn in the conversation it belongs to; the first ones to a target start it one at a time."""
-        engine = await self._opened()
-        async with self._starting[question.target]:
-            question = self._continued(question)
+        """Start a turn in the conversation it belongs to; the first ones to a target start it one at a time.
+
+        The deadline counts from here: opening the store and waiting for one's turn are part of it.
+        """
+        deadline_s = question.deadline_s if question.deadline_s is not None else self.settings.deadline_s
+        deadline = anyio.current_time() + deadline_s
+        engine = await self._opened(max(0.0, deadline_s))
+        starting = self._starting[question.target]
+        with anyio.move_on_at(deadline) as waiting:
+            await starting.acquire()
+        if waiting.cancelled_caught:
+            raise DeadlineExceededError(
+                f"an earlier question to {question.target} was not stored within {deadline_s:g} s. Ask again later.",
+                deadline_s=deadline_s,
+            )
+        try:
+            question = self._continued(replace(question, deadline_s=deadline - anyio.current_time()))
             turn = await engine.ask(question)
             if question.thread_id is None or question.thread_id != self._current.get(question.target):
                 thread_id = await turn.thread_id()
                 if thread_id is not None:
                     self._current[question.target] = thread_id
+        finally:
+            starting.release()
         return turn
 
     def _continued(self, question: Question) -> Question:
@@ -203,7 +219,7 @@ class AsyncCommunicator(EngineHolder):
         return await (await self._opened()).list_conversations(
             source=None if any_source else self.source,
             target=target,
-            state=None if state == "all" else ConversationState(state),
+            state=_state(state),
             limit=limit,
         )
 
@@ -249,10 +265,33 @@ class AsyncCommunicator(EngineHolder):
         return await (await self._opened()).diagnose(ask=ask)
 
 
+def _state(wanted: str) -> ConversationState | None:
+    if wanted == "all":
+        return None
+    try:
+        return ConversationState(wanted)
+    except ValueError as error:
+        raise ConfigError(f"no conversations are {wanted!r}. Choose active, archived or all.") from error
+
+
 def question_from(
     source: str, target: str, prompt: str, shape: ResponseShape, options: MessageOptions, **fixed: Any
 ) -> Question:
     """A question with a caller's options; `fixed` are the fields that the caller has no say in."""
+    deadline_s, most_usd = options.get("deadline_s"), options.get("max_cost_usd")
+    context = cast("object", options.get("context") or {})
+    template = options.get("template", "query")
+    optional = {"thread_id": options.get("thread_id"), "idempotency_key": options.get("idempotency_key")}
+    texts: dict[str, object] = {"source": source, "target": target, "prompt": prompt, "template": template}
+    texts |= {name: value for name, value in optional.items() if value is not None}
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise ConfigError(f"{name} is of type {type(value).__name__}. Pass text.")
+    for name, value in (("deadline_s", deadline_s), ("max_cost_usd", most_usd)):
+        if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"{name} is {value!r}. Pass a number, or leave it out.")
+    if not isinstance(context, Mapping):
+        raise ConfigError(f"context is of type {type(context).__name__}. Pass a mapping of names to values.")
     return Question(
         source=source,
         target=target,
@@ -261,10 +300,10 @@ def question_from(
         data=options.get("data"),
         schema=shape.schema,
         check=shape.check,
-        template=options.get("template", "query"),
-        context=options.get("context") or {},
-        deadline_s=options.get("deadline_s"),
-        max_cost_usd=options.get("max_cost_usd"),
+        template=template,
+        context=cast("Mapping[str, Any]", context),
+        deadline_s=deadline_s,
+        max_cost_usd=most_usd,
         idempotency_key=options.get("idempotency_key"),
         **fixed,
     )

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from claude_comms.background.backends.protocol import Backend
-    from claude_comms.types import InstanceInfo, Reply, Turn
+    from claude_comms.protocols import Turn
+    from claude_comms.types import InstanceInfo, Reply
 
 __all__ = ["AsyncInstanceManager", "InstanceManager"]
 

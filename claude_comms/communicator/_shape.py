@@ -71,4 +71,6 @@ def _problems(adapter: TypeAdapter[Any], value: Any) -> list[Problem]:
             Problem(str(problem["msg"]), field=".".join(str(part) for part in problem["loc"]))
             for problem in error.errors(include_url=False, include_input=False)
         ]
+    except Exception as error:  # noqa: BLE001 - a validator of the caller's may raise anything
+        return [Problem(f"the validator failed: {type(error).__name__}: {error}")]
     return []

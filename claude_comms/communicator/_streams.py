@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from claude_comms.communicator._shape import ResponseShape
-    from claude_comms.types import Reply, Turn, TurnEvent
+    from claude_comms.protocols import Turn
+    from claude_comms.types import Reply, TurnEvent
 
 __all__ = ["AsyncMessageStream", "MessageStream"]
 
@@ -24,7 +25,7 @@ class AsyncMessageStream:
     """Iterate it for the answer's text in pieces; then `reply` is the whole.
 
     Leave it early through `close` or as a context manager: the turn is interrupted then, and what had come is stored
-    as partial.
+    as partial. So is a turn whose stream nobody holds any more.
     """
 
     def __init__(self, start: Callable[[], Awaitable[Turn]], shape: ResponseShape) -> None:
@@ -32,6 +33,10 @@ class AsyncMessageStream:
         self._shape = shape
         self._turn: Turn | None = None
         self._reply: Reply | None = None
+
+    def __del__(self) -> None:
+        if self._turn is not None:
+            self._turn.abandon()
 
     async def started(self) -> Self:
         """Ask the question, unless it has been asked; `await stream` does the same."""

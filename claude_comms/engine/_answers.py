@@ -6,7 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from claude_comms.errors import ConfigError, Problem
+from claude_comms.errors import ConfigError, ContextError, Problem
+from claude_comms.jsonable import to_json_value
 from claude_comms.schemas import schema_problems, value_problems
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ def read_value(text: str, question: Question) -> tuple[Any, list[Problem]]:
         value = json.loads(source, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         return None, [Problem(f"not JSON: {error}", hint="answer with one JSON value and nothing else")]
+    try:
+        to_json_value(value, field="answer")
+    except ContextError as error:
+        return None, [Problem(str(error))]
     problems = value_problems(question.schema if question.schema is not None else True, value)
     if not problems and question.check is not None:
         problems = list(question.check(value))

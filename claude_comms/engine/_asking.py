@@ -1,9 +1,9 @@
-"""One question's whole way: route, prompt, store, instance, and back."""
+"""One question's whole way: route, place, prompt, store, instance, and back."""
 
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +11,21 @@ import anyio
 
 from claude_comms.conversations import ConversationChangedError, IdempotencyKeyTakenError
 from claude_comms.engine._answers import check_schema, declines, read_value
-from claude_comms.engine._replay import digest, repair_key, replay
+from claude_comms.engine._recording import Recorder, Said, since
+from claude_comms.engine._replay import repair_key, replay
 from claude_comms.errors import (
-    ClaudeCommsError,
+    BudgetExceededError,
     ConfigError,
     DeadlineExceededError,
-    InstanceStateError,
     ReplyValidationError,
     StoreError,
     TurnFailedError,
 )
 from claude_comms.jsonable import to_json_value
-from claude_comms.text import shorten
-from claude_comms.types import OFFLINE, Delta, Refused, Reply, Started, ToolUsed, TurnRequest, Usage
+from claude_comms.types import OFFLINE, Delta, Reply, Started, TurnRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from claude_comms.accounting import PriceTable
     from claude_comms.background.backends.protocol import Backend
@@ -39,12 +38,11 @@ if TYPE_CHECKING:
     from claude_comms.settings import Settings
     from claude_comms.types import Message, Prompt, Question, TurnEvent, TurnResult
 
-__all__ = ["Asking"]
+__all__ = ["Asking", "Parts"]
 
-_STORE_WAIT_S = 5.0
 _MOST_REBUILDS = 5
-_BUSY_POLL_S = 0.05
-_TITLE_WIDTH = 80
+_GRACE_S = 1.0
+"""Instances end their turns by the deadline; should anything else hang, this is when everything is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +60,13 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """A stored, complete answer: the message, the turn's result, the validated value."""
+    """A stored, complete answer: the message, the turn's result, and the value where a shape was asked for."""
 
     message: Message
     result: TurnResult
-    usage: Usage
     value: Any
     problems: list[Problem]
+    """What is wrong with the value; then it does not count."""
 
 
 class Asking:
@@ -77,20 +75,30 @@ class Asking:
     def __init__(self, parts: Parts, question: Question, turn: RunningTurn) -> None:
         self._parts = parts
         self._turn = turn
+        self._recorder = Recorder(parts.store, parts.prices)
         self._started = time.perf_counter()
         self._question = replace(question, data=to_json_value(question.data)) if question.data is not None else question
         self._deadline_s = question.deadline_s if question.deadline_s is not None else parts.settings.deadline_s
         self._deadline = anyio.current_time() + self._deadline_s
-        self._spent = Usage(cost_usd=0.0)
-        self._pieces: list[str] = []
-        self._tools: list[ToolUsed] = []
-        self._refusals: list[Refused] = []
+        asked = question.max_cost_usd
+        self._most_usd = asked if asked is not None else parts.settings.max_cost_usd
+        self._thread_id = question.thread_id
 
     async def answer(self) -> Reply:
         """The reply, its answer and usage stored. What cannot be answered is raised, and stored as failed."""
         check_schema(self._question)
         if self._deadline_s <= 0:
             raise DeadlineExceededError("the deadline is not in the future. Give more seconds.", deadline_s=0.0)
+        with anyio.move_on_at(self._deadline + _GRACE_S):
+            return await self._answer_once()
+        error = DeadlineExceededError(
+            f"no answer within {self._deadline_s:g} s. Ask again with a later deadline.", deadline_s=self._deadline_s
+        )
+        error.thread_id = self._thread_id
+        raise error
+
+    async def _answer_once(self) -> Reply:
+        """Ask, unless the same question was asked before under the same key."""
         while True:
             known = await replay(self._parts.store, self._question, self._deadline)
             if known is not None:
@@ -120,54 +128,72 @@ class Asking:
     # --- one turn ------------------------------------------------------------------------------
 
     async def _ask(self, lease: Lease, route: Route, question: Question) -> _Answered:
-        prompt, asked = await self._record(route, question)
-        started = time.perf_counter()
+        prompt, limit, asked = await self._begin(route, question)
+        self._thread_id = asked.thread_id
+        instance_id = lease.instance.instance_id
+        said = Said()
         try:
-            limit = self._output_limit(route, prompt)
             handle = await self._session_handle(route, asked.thread_id)
             request = TurnRequest(prompt, asked.thread_id, route.model, limit, handle, deadline=self._deadline)
             await self._turn.emit(_started(route, lease, asked))
-            result = await self._send(lease, request)
+            result = await self._send(lease, request, said)
+            value, problems = read_value(result.text, question) if question.schema is not None else (None, [])
         except BaseException as error:
-            await self._record_failure(asked, route, lease, error, started)
-            raise
-        return await self._record_answer(asked, route, lease, question, result, started)
+            over = self._over_the_cap(error, limit)
+            await self._recorder.fail(asked, route, over or error, said, instance_id)
+            if over is None:
+                raise
+            over.spent = self._recorder.spent.cost_usd or 0.0
+            raise over from error
+        message = await self._recorder.complete(
+            asked, route, result, said, instance_id, data=None if problems else value
+        )
+        return _Answered(message, result, value, problems)
+
+    async def _begin(self, route: Route, question: Question) -> tuple[Prompt, int, Message]:
+        """Build the prompt on the thread as it is, and store the question; again where the thread moved on."""
+        give_up_at = min(self._deadline, anyio.current_time() + self._parts.settings.queue_wait_s)
+        for _ in range(_MOST_REBUILDS):
+            prompt = await self._parts.prompts.build(
+                route, question, exact=self._most_usd is not None, deadline=self._deadline
+            )
+            limit = self._output_limit(route, prompt)
+            try:
+                return prompt, limit, await self._recorder.begin(route, question, prompt, give_up_at=give_up_at)
+            except ConversationChangedError:
+                assert route.thread is not None  # noqa: S101 - a new conversation cannot have changed
+                thread = await self._parts.store.thread(route.thread.conversation.thread_id)
+                route = replace(route, thread=thread)
+        raise StoreError("the conversation is being written by others all the time. Ask again later.")
 
     async def _session_handle(self, route: Route, thread_id: str) -> str | None:
         if route.thread is None or not self._parts.backend(route.backend).features.resume:
             return None
         return await self._parts.store.session(thread_id, route.backend)
 
-    async def _send(self, lease: Lease, request: TurnRequest) -> TurnResult:
-        self._pieces.clear()
-        self._tools.clear()
-        self._refusals.clear()
+    async def _send(self, lease: Lease, request: TurnRequest, said: Said) -> TurnResult:
+        async def emit(event: TurnEvent) -> None:
+            """Pass an event on. Pieces of a structured answer are held back: a repair would make them untrue."""
+            said.add(event)
+            if not (isinstance(event, Delta) and self._question.schema is not None):
+                await self._turn.emit(event)
+
         self._turn.on_interrupt(lease.instance.interrupt)
         try:
             if self._turn.interrupted:
                 raise TurnFailedError("the turn was interrupted before it was sent. Ask again.", reason="interrupted")
-            return await lease.ask(request, self._emit)
+            return await lease.ask(request, emit)
         finally:
             self._turn.on_interrupt(None)
 
-    async def _emit(self, event: TurnEvent) -> None:
-        """Pass an event on. Pieces of a structured answer are held back: a repair would make them untrue."""
-        if isinstance(event, Delta):
-            self._pieces.append(event.text)
-            if self._question.schema is not None:
-                return
-        elif isinstance(event, ToolUsed):
-            self._tools.append(event)
-        elif isinstance(event, Refused):
-            self._refusals.append(event)
-        await self._turn.emit(event)
+    # --- what it may cost ----------------------------------------------------------------------
 
     def _output_limit(self, route: Route, prompt: Prompt) -> int:
+        """How long the answer may be: as set, or what is left of the money pays for."""
         limit = self._parts.settings.max_output_tokens
-        most = self._most_cost()
-        if most is None or route.backend == OFFLINE:
+        if self._most_usd is None or route.backend == OFFLINE:
             return limit
-        left = most - (self._spent.cost_usd or 0.0)
+        left = self._most_usd - (self._recorder.spent.cost_usd or 0.0)
         affordable = self._parts.prices.affordable_output_tokens(route.model, prompt.tokens.tokens, left)
         if affordable is None:
             raise ConfigError(
@@ -176,109 +202,21 @@ class Asking:
             )
         return min(limit, affordable)
 
-    def _most_cost(self) -> float | None:
-        asked = self._question.max_cost_usd
-        return asked if asked is not None else self._parts.settings.max_cost_usd
-
-    # --- the store's side ----------------------------------------------------------------------
-
-    async def _record(self, route: Route, question: Question) -> tuple[Prompt, Message]:
-        """Build the prompt on the thread as it is, and store the question; again where the thread moved on."""
-        for _ in range(_MOST_REBUILDS):
-            prompt = await self._parts.prompts.build(route, question)
-            try:
-                return prompt, await self._begin(route, question, prompt)
-            except ConversationChangedError:
-                assert route.thread is not None  # noqa: S101 - a new conversation cannot have changed
-                thread = await self._parts.store.thread(route.thread.conversation.thread_id)
-                route = replace(route, thread=thread)
-        raise StoreError("the conversation is being written by others all the time. Ask again later.")
-
-    async def _begin(self, route: Route, question: Question, prompt: Prompt) -> Message:
-        """Store the question, waiting, bounded, while another process asks in the same conversation."""
-        give_up = min(self._deadline, anyio.current_time() + self._parts.settings.queue_wait_s)
-        while True:
-            try:
-                return await self._parts.store.begin_turn(
-                    thread_id=route.thread_id,
-                    pair=route.pair,
-                    text=question.prompt,
-                    sent_text=prompt.message,
-                    data=question.data,
-                    backend=route.backend,
-                    model=route.model,
-                    context_version=prompt.version,
-                    idempotency_key=question.idempotency_key,
-                    request_digest=digest(question) if question.idempotency_key is not None else None,
-                    expected_messages=route.thread.conversation.message_count if route.thread else None,
-                    title=shorten(question.prompt, _TITLE_WIDTH),
-                )
-            except InstanceStateError:
-                if anyio.current_time() > give_up:
-                    raise
-                await anyio.sleep(_BUSY_POLL_S)
-
-    async def _record_answer(
-        self, asked: Message, route: Route, lease: Lease, question: Question, result: TurnResult, started: float
-    ) -> _Answered:
-        value, problems = read_value(result.text, question) if question.schema is not None else (None, [])
-        usage = self._priced(route, result.usage)
-        message = await self._store_answer(
-            asked,
-            text=result.text,
-            model=result.model,
-            backend=route.backend,
-            instance_id=lease.instance.instance_id,
-            usage=usage,
-            price_date=self._parts.prices.price_date,
-            stop_reason=result.stop_reason,
-            duration_ms=_since(started),
-            data=None if problems else value,
-            sources=result.sources,
-            retries=result.retries,
-            tools=result.tools,
-            refusals=result.refusals,
-            rebuilt=result.rebuilt or None,
-            session_handle=result.session_handle,
+    def _over_the_cap(self, error: BaseException, limit: int) -> BudgetExceededError | None:
+        """What to raise where it was the cost limit that cut the answer short."""
+        if not isinstance(error, TurnFailedError) or error.reason != "max_tokens":
+            return None
+        if self._most_usd is None or limit >= self._parts.settings.max_output_tokens:
+            return None
+        over = BudgetExceededError(
+            f"the answer is longer than the {limit} tokens that ${self._most_usd:g} pays for."
+            " Allow more with max_cost_usd, or ask for less.",
+            budget="max_cost_usd",
+            limit=self._most_usd,
+            spent=self._recorder.spent.cost_usd or 0.0,
         )
-        return _Answered(message, result, usage, value, problems)
-
-    async def _store_answer(self, asked: Message, *, text: str, **facts: Any) -> Message:
-        """Store a complete answer. A caller that goes away now does not undo it: what is submitted is written."""
-        try:
-            return await self._parts.store.complete_turn(asked.message_id, text=text, **facts)
-        except StoreError as error:
-            error.thread_id, error.response = asked.thread_id, text
-            raise
-
-    async def _record_failure(
-        self, asked: Message, route: Route, lease: Lease, error: BaseException, started: float
-    ) -> None:
-        """Mark the question as failed, with what had come. Also while being cancelled, but never for long."""
-        partial = "".join(self._pieces)
-        usage = getattr(error, "usage", None)
-        if isinstance(error, ClaudeCommsError):
-            error.thread_id = asked.thread_id
-        with anyio.move_on_after(_STORE_WAIT_S, shield=True), _noted(error):
-            await self._parts.store.fail_turn(
-                asked.message_id,
-                error=_facts_of(error),
-                partial=partial,
-                usage=self._priced(route, usage) if isinstance(usage, Usage) else None,
-                price_date=self._parts.prices.price_date,
-                backend=route.backend,
-                model=route.model,
-                instance_id=lease.instance.instance_id,
-                duration_ms=_since(started),
-                retries=getattr(error, "retries", ()),
-                tools=self._tools,
-                refusals=self._refusals,
-            )
-
-    def _priced(self, route: Route, usage: Usage) -> Usage:
-        priced = self._parts.prices.priced(usage, route.model)
-        self._spent += priced
-        return priced
+        over.usage = error.usage
+        return over
 
     # --- structured answers --------------------------------------------------------------------
 
@@ -316,9 +254,9 @@ class Asking:
             instance_id=lease.instance.instance_id,
             backend=route.backend,
             model=answered.result.model,
-            usage=self._spent,
+            usage=self._recorder.spent,
             stop_reason=answered.result.stop_reason,
-            duration_ms=_since(self._started),
+            duration_ms=since(self._started),
             sources=answered.result.sources,
         )
 
@@ -327,15 +265,6 @@ def _unshaped(answered: _Answered) -> ReplyValidationError:
     error = ReplyValidationError(answered.problems, answered.result.text)
     error.thread_id = answered.message.thread_id
     return error
-
-
-@contextmanager
-def _noted(error: BaseException) -> Generator[None]:
-    """Why the turn failed matters more than that the store could not be told: that becomes a note."""
-    try:
-        yield
-    except StoreError as trouble:
-        error.add_note(f"The question could not be marked as failed: {trouble}")
 
 
 def _started(route: Route, lease: Lease, asked: Message) -> Started:
@@ -348,17 +277,3 @@ def _started(route: Route, lease: Lease, asked: Message) -> Started:
         model=route.model,
         instance_id=lease.instance.instance_id,
     )
-
-
-def _facts_of(error: BaseException) -> dict[str, object]:
-    """An error as the store keeps it."""
-    if isinstance(error, ClaudeCommsError):
-        return error.as_dict()
-    if isinstance(error, Exception):
-        return {"type": type(error).__name__, "message": str(error)}
-    return {"type": "TurnFailedError", "reason": "interrupted", "message": "the caller went away"}
-
-
-def _since(started: float) -> float:
-    """Milliseconds since `started` on `time.perf_counter`'s clock."""
-    return round((time.perf_counter() - started) * 1000, 3)

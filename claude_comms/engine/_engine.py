@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from claude_comms.accounting import PriceTable
-from claude_comms.background.backends import make_backend
+from claude_comms.background.backends import backend_names, make_backend
 from claude_comms.background.pool import Pool, close_backend
 from claude_comms.context import ContextGenerator
 from claude_comms.conversations import ConversationStore
@@ -19,6 +19,7 @@ from claude_comms.engine._instances import LocalInstances
 from claude_comms.engine._prompts import PromptBuilder
 from claude_comms.engine._route import Router
 from claude_comms.engine._turn import RunningTurn
+from claude_comms.errors import ConfigError
 from claude_comms.files import private_dir
 from claude_comms.storage import Database, OwnerLock
 from claude_comms.types import ConversationState, Preview
@@ -39,7 +40,7 @@ _CLOSE_WAIT_S = 10.0
 
 
 class LocalEngine:
-    """Implements `types.Engine` in this process, on asyncio.
+    """Implements `protocols.Engine` in this process, on asyncio.
 
     One task of its own owns everything that runs: instances and turns live in its task group, so callers may come
     and go. `backends` stand in for the built-in ones of the same name, or add to them; whoever made them closes them.
@@ -94,11 +95,20 @@ class LocalEngine:
     # --- life ----------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Open the store, mark what a dead process left in flight, and be ready to serve."""
+        """Open the store, mark what a dead process left in flight, and be ready to serve.
+
+        ConfigError for a backend that nobody knows; what fails leaves nothing open.
+        """
+        self._check_backend()
         private_dir(self.settings.home)
-        await self.database.open()
-        await anyio.to_thread.run_sync(self._owner.acquire)
-        await self.store.mark_abandoned()
+        try:
+            await self.database.open()
+            await anyio.to_thread.run_sync(self._owner.acquire)
+            await self.store.mark_abandoned()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._let_go_of_store()
+            raise
         ready = anyio.Event()
         self._host = asyncio.create_task(self._serve(ready), name="claude-comms engine")
         await ready.wait()
@@ -124,8 +134,19 @@ class LocalEngine:
         await self.pool.close()
         for backend in self._made:
             await close_backend(backend)
+        await self._let_go_of_store()
+
+    async def _let_go_of_store(self) -> None:
         await self.database.close()
         await anyio.to_thread.run_sync(self._owner.release)
+
+    def _check_backend(self) -> None:
+        name = self.settings.backend
+        known = ["auto", *backend_names(), *self._backends]
+        if name not in known:
+            raise ConfigError(
+                f"{self.settings.origin('backend')}: no backend {name!r}. Known: {', '.join(dict.fromkeys(known))}."
+            )
 
     # --- asking --------------------------------------------------------------------------------
 
@@ -155,7 +176,8 @@ class LocalEngine:
     # --- what is kept --------------------------------------------------------------------------
 
     async def create_conversation(self, pair: Pair, *, title: str = "") -> Conversation:
-        """A new, empty conversation."""
+        """A new, empty conversation. UnknownModuleError where a module of the pair is not known."""
+        self._router.check(pair)
         return await self.store.create(pair, title=title)
 
     async def get_conversation(self, wanted: str) -> Conversation:

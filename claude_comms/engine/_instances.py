@@ -16,7 +16,7 @@ __all__ = ["LocalInstances"]
 
 
 class LocalInstances:
-    """Implements `types.Instances` over the pool of this process."""
+    """Implements `protocols.Instances` over the pool of this process."""
 
     def __init__(self, pool: Pool, router: Router) -> None:
         self._pool = pool

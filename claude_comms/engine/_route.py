@@ -87,6 +87,10 @@ class Router:
             target.path,
         )
 
+    def check(self, pair: Pair) -> None:
+        """UnknownModuleError where the target is not known; a source may have a path of its own to be drafted from."""
+        self._registry.get(pair.target)
+
     async def route(self, question: Question) -> Route:
         """The way of `question`. Raises before anything is stored: UnknownModuleError, DescriptorError,
         ConversationNotFoundError, ConfigError where the conversation is another pair's.

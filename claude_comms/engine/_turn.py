@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,11 @@ _EVENTS_AHEAD = 64
 
 
 class RunningTurn:
-    """Implements `types.Turn` for a turn that a task of the engine carries out (`run`)."""
+    """Implements `protocols.Turn` for a turn that a task of the engine carries out (`run`)."""
 
     def __init__(self) -> None:
         self._send, self._receive = anyio.create_memory_object_stream["TurnEvent"](_EVENTS_AHEAD)
+        self._loop = asyncio.get_running_loop()
         self._stored = anyio.Event()
         self._ended = anyio.Event()
         self._thread_id: str | None = None
@@ -101,6 +103,11 @@ class RunningTurn:
             self._scope.cancel()
         else:
             await self._stop()
+
+    def abandon(self) -> None:
+        if not self._ended.is_set():
+            with suppress(RuntimeError):  # the loop is closed, and so is the engine
+                self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self.close()))
 
     async def close(self) -> None:
         self._read_no_more()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["claude_comms_home", "loopback_api", "loopback_only", "loopback_settings"]
 
+pytest.register_assert_rewrite("claude_comms.testing.conformance")
+
 _OURS = ("ANTHROPIC_", "CLAUDE_COMMS_", "CLAUDE_CODE_")
 
 

@@ -106,6 +106,23 @@ def test_wider_grants_are_never_taken_silently(cli: Cli, project: Path, reader: 
     assert cli.run(*arguments).returncode == 0, "what was granted once is not asked again"
 
 
+def test_what_a_granted_mcp_server_runs_is_shown_where_it_is_asked_about(cli: Cli, project: Path, reader: Path) -> None:
+    reader.write_text(READER + "permissions:\n  tools: ['mcp:rows/count', 'mcp:nowhere']\n")
+    cli.home.mkdir()
+    (cli.home / "config.toml").write_text(
+        '[mcp_servers.rows]\ncommand = "rows-server"\nargs = ["--all tables"]\nenv = { ROWS_KEY = "not-to-be-seen" }\n'
+    )
+    arguments = ("register-module", "reader", "--path", project, "--desc", reader)
+    refused = cli.run(*arguments)
+    assert refused.returncode == 2
+    assert "mcp:rows/count, mcp:nowhere" in refused.stderr
+    assert "MCP server rows: rows-server '--all tables'" in refused.stderr
+    assert "MCP server nowhere: not defined yet" in refused.stderr
+    assert "[mcp_servers.nowhere]" in refused.stderr
+    assert "not-to-be-seen" not in refused.stderr
+    assert cli.json(*arguments, "--yes")["granted"] == ["mcp:rows/count", "mcp:nowhere"]
+
+
 @pytest.mark.parametrize(("answer", "code"), [("y\r", 0), ("\r", 1)])
 def test_a_terminal_is_asked_about_wider_grants(cli: Cli, project: Path, reader: Path, answer: str, code: int) -> None:
     reader.write_text(READER + "permissions:\n  tools: [Bash]\n")

@@ -212,3 +212,42 @@ def test_settings_cannot_be_changed() -> None:
 def test_the_database_is_where_the_url_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CLAUDE_COMMS_DATABASE_URL", f"sqlite:///{tmp_path}/x.db?mode=rw")
     assert Settings.load().database_path == tmp_path / "x.db"
+
+
+def test_mcp_servers_are_tables_of_the_file(toml: Callable[[str], Path]) -> None:
+    toml(f'[mcp_servers.rows]\ncommand = "rows"\nargs = ["-v"]\nenv = {{ KEY = "{SECRET}" }}\n')
+    settings = Settings.load()
+    server = settings.mcp_servers["rows"]
+    assert (server.command, server.args, server.env["KEY"].get_secret_value()) == ("rows", ("-v",), SECRET)
+    assert SECRET not in repr(settings)
+    assert settings.with_overrides(model="x").mcp_servers == settings.mcp_servers
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ('[mcp_servers.a__b]\ncommand = "x"', "mcp_servers.a__b"),
+        ('[mcp_servers."a b"]\ncommand = "x"', "mcp_servers.a b"),
+        ("[mcp_servers.a]\nargs = []", "either command"),
+        ('[mcp_servers.a]\ncommand = "x"\nurl = "https://127.0.0.1/"', "either command"),
+        ('[mcp_servers.a]\nurl = "https://127.0.0.1/"\nenv = {A = "b"}', "env go with command"),
+        ('[mcp_servers.a]\ncommand = "x"\nheaders = {A = "b"}', "headers go with url"),
+        ('[mcp_servers.a]\nurl = "https://me:key@127.0.0.1/"', "login"),
+        ('[mcp_servers.a]\nurl = "file:///etc"', "http"),
+        ('[mcp_servers.a]\ncommand = "x"\nenv = {A = "${ANTHROPIC_API_KEY}"}', "not replaced"),
+        ('[mcp_servers.a]\ncommand = "x"\nheadersHelper = "x"', "mcp_servers.a.headersHelper"),
+    ],
+)
+def test_a_wrong_mcp_server_is_told_with_its_file(table: str, told: str, toml: Callable[[str], Path]) -> None:
+    path = toml(table)
+    with pytest.raises(ConfigError) as caught:
+        Settings.load()
+    assert str(path) in str(caught.value)
+    assert told in str(caught.value)
+
+
+def test_secrets_of_a_wrong_mcp_server_are_in_no_error(toml: Callable[[str], Path]) -> None:
+    toml(f'[mcp_servers.a]\ncommand = "x"\nheaders = {{ A = "{SECRET}" }}\nenv = {{ B = ["{SECRET}"] }}\n')
+    with pytest.raises(ConfigError) as caught:
+        Settings.load()
+    assert SECRET not in f"{caught.value} {caught.value.__cause__}"

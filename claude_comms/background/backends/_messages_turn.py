@@ -53,7 +53,7 @@ class Turn:
         *,
         policy: RetryPolicy,
         sleep: Callable[[float], Awaitable[None]],
-        send: Callable[[list[dict[str, Any]]], Awaitable[AsyncStream[object]]],
+        send: Callable[[list[dict[str, Any]], int], Awaitable[AsyncStream[object]]],
         problem_of: Callable[[Exception, str], Problem],
         wording: Wording,
     ) -> None:
@@ -66,6 +66,7 @@ class Turn:
         self._wording = wording
         self._limit = max(_LEAST_LIMIT, request.max_output_tokens * _CHARACTERS_PER_TOKEN)
         self._messages = messages_of(request.prompt)
+        self._max_tokens = request.max_output_tokens
         self._text: list[str] = []
         self._usage = Usage()
         self._retries: list[Retried] = []
@@ -79,6 +80,7 @@ class Turn:
             if answer.stop_reason != "pause_turn":
                 return self._result(answer)
             written += answer.content()
+            self._max_tokens = max(1, self._max_tokens - answer.usage.output_tokens)
             self._messages = [*asked, {"role": "assistant", "content": written}] if written else asked
         raise TurnFailedError(
             f"the model paused its turn {_MOST_CONTINUATIONS} times without an end. Ask something smaller.",
@@ -170,7 +172,7 @@ class Turn:
 
     async def _receive(self, answer: AnswerSoFar) -> None:
         try:
-            stream = await self._send(self._messages)
+            stream = await self._send(self._messages, self._max_tokens)
         except Exception as error:  # noqa: BLE001 - the library's edge: whatever it raises becomes ours
             self._failed(self._problem_of(error, self._request.model), error)
         try:

@@ -98,6 +98,7 @@ def _claude_code(settings: Settings) -> Backend:
         binary=settings.claude_code_binary,
         variables=_variables(settings),
         most_idle=settings.claude_code_warm,
+        mcp_servers=settings.mcp_servers,
     )
 
 

@@ -120,16 +120,15 @@ class MessagesApiBackend:
         """The way of one question, ready to run."""
         options: Any = {
             "model": request.model,
-            "max_tokens": request.max_output_tokens,
             **_system(request.prompt),
         }
 
-        async def send(messages: Any) -> AsyncStream[object]:
+        async def send(messages: Any, max_tokens: int) -> AsyncStream[object]:
             client = await self._opened()
             from anthropic import AsyncStream
 
             # What `messages.create` does, save making a pydantic model of each event: that takes a sixth of the turn.
-            body = {**options, "messages": messages, "stream": True}
+            body = {**options, "messages": messages, "max_tokens": max_tokens, "stream": True}
             return await client.post(_PATH, cast_to=object, body=body, stream=True, stream_cls=AsyncStream[object])
 
         return Turn(

@@ -49,6 +49,21 @@ def test_secrets_are_masked_in_both_forms(
     assert "127.0.0.1" in text
 
 
+def test_an_mcp_server_is_shown_without_its_env_and_headers(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "config.toml").write_text(
+        '[mcp_servers.rows]\ncommand = "rows-server"\nargs = ["-v"]\nenv = { KEY = "not-to-be-seen" }\n'
+        '[mcp_servers.web]\nurl = "https://127.0.0.1/mcp"\nheaders = { Authorization = "not-to-be-seen" }\n'
+    )
+    assert shown(capsys)["mcp_servers"]["value"] == {
+        "rows": {"command": "rows-server", "args": ["-v"], "env": {"KEY": "********"}},
+        "web": {"url": "https://127.0.0.1/mcp", "headers": {"Authorization": "********"}},
+    }
+    assert run(["config", "show"]) == 0
+    text = capsys.readouterr().out
+    assert "rows-server" in text
+    assert "not-to-be-seen" not in text
+
+
 def test_a_broken_config_file_is_misuse_that_names_it(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "config.toml").write_text("max_instances = 'many'\n")
     assert run(["config", "show"]) == 2

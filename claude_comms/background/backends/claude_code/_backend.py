@@ -18,7 +18,7 @@ from claude_comms.background.backends.claude_code._binary import (
     sdk_version,
 )
 from claude_comms.background.backends.claude_code._confinement import Confinement
-from claude_comms.background.backends.claude_code._workspace import Workspace
+from claude_comms.background.backends.claude_code._workspace import CREDENTIALS, Workspace
 from claude_comms.background.backends.protocol import BackendHealth
 from claude_comms.errors import BackendUnavailableError, ClaudeCommsError
 from claude_comms.types import CLAUDE_CODE, BackendFeatures
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
     from claude_comms.background.backends.claude_code._session import ClaudeCodeSession, Limits
     from claude_comms.background.backends.claude_code._workspace import Scratch
+    from claude_comms.mcp_servers import McpServer
     from claude_comms.types import InstanceSpec
 
 __all__ = ["ClaudeCodeBackend", "look_for_claude_code"]
 
 _STARTS_AT_ONCE = 2
-_CREDENTIALS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 _EXTRA = "claude-code"
 
 
@@ -46,6 +46,7 @@ class ClaudeCodeBackend:
     overrides where Claude Code is looked for. `variables` are set for its processes beside those of
     `_workspace.PASSED_ON`, and win over them; they may name an API key and address. At most two processes start
     at once: a start costs seconds of processor time. At most `most_idle` processes stay warm without anything to do.
+    `mcp_servers` are those that the user has defined; an instance gets the ones that it was granted.
     """
 
     def __init__(
@@ -56,12 +57,14 @@ class ClaudeCodeBackend:
         variables: Mapping[str, str] | None = None,
         limits: Limits | None = None,
         most_idle: int = 8,
+        mcp_servers: Mapping[str, McpServer] | None = None,
     ) -> None:
         self.workspace = Workspace(home)
         self._setting = binary
         self._variables = dict(variables or {})
         self._limits = limits
         self._most_idle = most_idle
+        self._mcp_servers = dict(mcp_servers or {})
         self._found: tuple[Binary, tuple[int, int, int]] | None = None
         self._limiter: anyio.CapacityLimiter | None = None
         self._sessions: set[ClaudeCodeSession] = set()
@@ -78,7 +81,7 @@ class ClaudeCodeBackend:
 
     async def open(self, spec: InstanceSpec) -> ClaudeCodeSession:
         """A session whose process starts with the first question. See `Backend.open`."""
-        confinement = Confinement(spec)
+        confinement = Confinement(spec, self._mcp_servers)
         if spec.directory is not None and not spec.directory.is_dir():
             raise BackendUnavailableError(
                 f"the path of {spec.pair.target} is not a directory: {spec.directory}."
@@ -207,7 +210,7 @@ def _located(setting: Path | None) -> Binary:
 
 def _credentials(variables: Mapping[str, str], workspace: Workspace) -> str | None:
     """Where the login comes from, or None. Never what it is."""
-    for name in _CREDENTIALS:
+    for name in CREDENTIALS:
         if variables.get(name) or os.environ.get(name):
             return f"with {name}"
     return "logged in" if workspace.credentials.is_file() else None

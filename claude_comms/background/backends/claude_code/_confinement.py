@@ -6,12 +6,14 @@ decision made again by us, before each call, on paths whose links have been foll
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from claude_comms.background.backends.claude_code._secrets import secret_in
 from claude_comms.errors import PermissionDeniedError
+from claude_comms.mcp_servers import MCP_GRANT, McpServer, how_to_define
 from claude_comms.text import shorten
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ DIRECTORY_GRANT = "directory:"
 """``directory:/abs/path`` lets the file tools into another directory."""
 
 _PATH_ARGUMENTS = ("file_path", "path", "notebook_path")
+_MCP_TOOL = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _SHOWN_CHARACTERS = 200
 
 
@@ -46,13 +49,24 @@ class Decision:
 
 
 class Confinement:
-    """The grants of one instance. PermissionDeniedError for a grant that this backend cannot give."""
+    """The grants of one instance. PermissionDeniedError for a grant that this backend cannot give.
 
-    def __init__(self, spec: InstanceSpec) -> None:
-        directories = [Path(grant.removeprefix(DIRECTORY_GRANT)) for grant in spec.grants if _is_directory(grant)]
-        self.tools = tuple(dict.fromkeys(grant for grant in spec.grants if not _is_directory(grant)))
+    `servers` are all that the user has defined; the instance gets those that it was granted.
+    """
+
+    def __init__(self, spec: InstanceSpec, servers: Mapping[str, McpServer] | None = None) -> None:
+        directories = [Path(path) for path in _of_kind(DIRECTORY_GRANT, spec.grants)]
+        self.tools = tuple(
+            dict.fromkeys(grant for grant in spec.grants if not grant.startswith((DIRECTORY_GRANT, MCP_GRANT)))
+        )
+        """Claude Code's own."""
         self.directories = tuple(directories)
         """Granted beside the module's own."""
+        granted = [_server_and_tool(grant, servers or {}) for grant in _of_kind(MCP_GRANT, spec.grants)]
+        self.servers = {name: (servers or {})[name] for name, _ in granted}
+        """The MCP servers of which it may use anything."""
+        self._whole_servers = tuple(f"mcp__{name}__" for name, tool in granted if not tool)
+        self._server_tools = {f"mcp__{name}__{tool}" for name, tool in granted if tool}
         _refuse_unknown(self.tools, directories)
         if self.tools and spec.directory is None and not directories and not set(self.tools) <= set(_OTHER):
             raise PermissionDeniedError(
@@ -66,6 +80,8 @@ class Confinement:
     def decide(self, tool: str, arguments: Mapping[str, Any], directory: Path) -> Decision:
         """Whether `tool` may be called with `arguments` by a process that sits in `directory`."""
         target = _target(arguments)
+        if self._of_server(tool):
+            return Decision(allowed=True, target=target, reason=f"{tool} is granted")
         if tool not in self.tools:
             return Decision(allowed=False, target=target, reason=f"{tool} is not granted")
         if tool in _OTHER:
@@ -75,6 +91,10 @@ class Confinement:
             if reason is not None:
                 return Decision(allowed=False, target=target, reason=reason)
         return Decision(allowed=True, target=target, reason=f"{tool} is granted inside the module's path")
+
+    def _of_server(self, tool: str) -> bool:
+        # No name of a server holds "__", so none is the beginning of another's.
+        return tool in self._server_tools or tool.startswith(self._whole_servers)
 
     def _paths(self, tool: str, arguments: Mapping[str, Any], directory: Path) -> Iterable[Path]:
         given = [str(arguments[name]) for name in _PATH_ARGUMENTS if arguments.get(name)]
@@ -110,15 +130,34 @@ def _expanded(path: str) -> str:
     return f"/{path}" if path.startswith("~") else path
 
 
-def _is_directory(grant: str) -> bool:
-    return grant.startswith(DIRECTORY_GRANT)
+def _of_kind(kind: str, grants: Iterable[str]) -> list[str]:
+    """The grants that begin with `kind`, without it."""
+    return [grant.removeprefix(kind) for grant in grants if grant.startswith(kind)]
+
+
+def _server_and_tool(grant: str, servers: Mapping[str, McpServer]) -> tuple[str, str]:
+    """The server's name, and the tool's as Claude Code has it; empty for all of the server's tools."""
+    name, slash, tool = grant.partition("/")
+    if slash and not _MCP_TOOL.fullmatch(tool):
+        raise PermissionDeniedError(
+            f"cannot grant {MCP_GRANT}{grant}: {tool!r} is no name of a tool. It has letters, digits, _ and -, and _"
+            " in place of any other character.",
+            grant=f"{MCP_GRANT}{grant}",
+        )
+    if name not in servers:
+        raise PermissionDeniedError(
+            f"cannot grant {MCP_GRANT}{grant}: no MCP server {name!r} is defined. {how_to_define(name)}",
+            grant=f"{MCP_GRANT}{grant}",
+        )
+    return name, tool
 
 
 def _refuse_unknown(tools: Iterable[str], directories: Iterable[Path]) -> None:
     for tool in tools:
         if tool not in GRANTABLE:
             raise PermissionDeniedError(
-                f"claude-code cannot grant {tool!r}. It can grant: {', '.join(GRANTABLE)}, {DIRECTORY_GRANT}/ABS/PATH.",
+                f"claude-code cannot grant {tool!r}. It can grant: {', '.join(GRANTABLE)}, {DIRECTORY_GRANT}/ABS/PATH,"
+                f" {MCP_GRANT}SERVER, {MCP_GRANT}SERVER/TOOL.",
                 grant=tool,
             )
     for path in directories:

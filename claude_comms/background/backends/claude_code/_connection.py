@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import uuid
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -21,65 +19,32 @@ from claude_agent_sdk import (
 )
 
 from claude_comms.background.backends.claude_code._process import ClaudeProcess
-from claude_comms.background.backends.claude_code._secrets import deny_rules
 from claude_comms.background.backends.claude_code._transport import ProcessTransport
 from claude_comms.background.backends.claude_code._usage import UsageMeter
-from claude_comms.errors import BackendError, BackendProtocolError, ClaudeCommsError
-from claude_comms.files import write_private
+from claude_comms.errors import (
+    BackendCrashedError,
+    BackendError,
+    BackendProtocolError,
+    BackendUnavailableError,
+    ClaudeCommsError,
+)
+from claude_comms.text import shorten
 from claude_comms.types import CLAUDE_CODE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from claude_comms.background.backends.claude_code._confinement import Confinement
-    from claude_comms.background.backends.claude_code._workspace import Lease, Scratch
+    from claude_comms.background.backends.claude_code._launch import Launch
+    from claude_comms.background.backends.claude_code._workspace import Lease
 
-__all__ = ["Connection", "Launch"]
+__all__ = ["Connection"]
 
 _CONTROL_S = 0.5
 _CLEAR_S = 10.0
+_SERVERS_TICK_S = 0.05
 
 # Without a handler the SDK's reports of what we raise ourselves would reach the user's terminal.
 logging.getLogger("claude_agent_sdk").addHandler(logging.NullHandler())
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """All that is fixed when a process starts."""
-
-    binary: Path
-    directory: Path
-    environment: Mapping[str, str]
-    scratch: Scratch
-    system: str
-    model: str
-    confinement: Confinement
-    max_output_tokens: int
-    session_id: str
-    """Of the new session, or of the one that is resumed."""
-    resume: Path | None = None
-    """The transcript of the session to resume."""
-    position: str | None = None
-    """Resume only up to this row; what was interrupted after it is left out."""
-
-    def argv(self) -> list[str]:
-        """The command line. It holds no prompt and no secret: every user of the machine can read it."""
-        session = [f"--session-id={self.session_id}"] if self.resume is None else [f"--resume={self.resume}"]
-        if self.resume is not None and self.position is not None:
-            session.append(f"--resume-session-at={self.position}")
-        return [
-            str(self.binary),
-            *("--output-format", "stream-json", "--verbose", "--input-format", "stream-json"),
-            *("--include-partial-messages", "--permission-prompt-tool", "stdio", "--permission-mode", "manual"),
-            *("--setting-sources=", "--strict-mcp-config", "--restricted"),
-            *("--system-prompt-file", str(self.scratch.system_prompt), "--system-prompt-snapshot", "off"),
-            *("--settings", str(self.scratch.settings)),
-            *("--tools", ",".join(self.confinement.tools)),
-            *(word for path in self.confinement.directories for word in ("--add-dir", str(path))),
-            *("--model", self.model),
-            *session,
-        ]
 
 
 class Connection:
@@ -152,10 +117,11 @@ class Connection:
         return self.session_id if self.position is None else f"{self.session_id}@{self.position}"
 
     async def start(self, timeout_s: float) -> None:
-        """Start the process and shake hands. BackendCrashedError when it dies or does not answer in time."""
-        scratch, system = self.launch.scratch, self.launch.system
-        write_private(scratch.system_prompt, system)
-        write_private(scratch.settings, json.dumps({"permissions": {"deny": deny_rules()}}))
+        """Start the process and shake hands. BackendCrashedError when it dies or does not answer in time.
+
+        However it fails, `close` or `abandon` must follow.
+        """
+        self.launch.write_files()
         try:
             with anyio.fail_after(timeout_s):
                 await self._guarded(self._client.connect())
@@ -164,9 +130,23 @@ class Connection:
             crashed = self._process.crashed()
             crashed.args = (f"Claude Code did not answer within {timeout_s:.0f} s of its start. {crashed.args[0]}",)
             raise crashed from error
-        except BaseException:
-            await self.close()
-            raise
+
+    async def reach_servers(self, timeout_s: float) -> None:
+        """Wait for the MCP servers that were granted. BackendUnavailableError names one that is not reached in time:
+        without it the answer would be a guess.
+        """
+        waiting = dict.fromkeys(self.launch.confinement.servers, "it did not answer in time")
+        with anyio.move_on_after(timeout_s):
+            while waiting:
+                status = await self._guarded(self._client.get_mcp_status())
+                for server in status["mcpServers"]:
+                    if server["status"] == "connected":
+                        waiting.pop(server["name"], None)
+                    elif server["status"] != "pending":
+                        raise _unreached(server["name"], str(server.get("error") or server["status"]))
+                await anyio.sleep(_SERVERS_TICK_S if waiting else 0)
+        for name, reason in waiting.items():
+            raise _unreached(name, reason)
 
     async def close(self) -> None:
         """Stop the process with all it started, and give up the lease. Bounded."""
@@ -227,7 +207,7 @@ class Connection:
             "session_id": "default",
         }
         result: ResultMessage | None = None
-        with anyio.move_on_after(_CLEAR_S):
+        with anyio.move_on_after(_CLEAR_S), suppress(BackendCrashedError):
             await self._transport.write(json.dumps(request) + "\n")
             while result is None:
                 message = await self.next_message(_CLEAR_S)
@@ -263,6 +243,9 @@ class Connection:
             ) from error
 
 
-def new_session_id() -> str:
-    """An id for a session that does not exist yet."""
-    return str(uuid.uuid4())
+def _unreached(name: str, reason: str) -> BackendUnavailableError:
+    return BackendUnavailableError(
+        f"the MCP server {name!r}, which was granted, cannot be used: {shorten(reason, 300)}."
+        f" Correct [mcp_servers.{name}] in config.toml.",
+        backend=CLAUDE_CODE,
+    )

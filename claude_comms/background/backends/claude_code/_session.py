@@ -1,51 +1,29 @@
-"""An instance's session with Claude Code: which process and which session a question goes to, and its turn."""
+"""An instance's session with Claude Code: which process and which of its sessions a question goes to."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from claude_comms.background.backends.claude_code._connection import Connection, Launch, new_session_id
+from claude_comms.background.backends.claude_code._connection import Connection
+from claude_comms.background.backends.claude_code._exchange import Exchange, Limits
+from claude_comms.background.backends.claude_code._launch import Launch, new_session_id
 from claude_comms.background.backends.claude_code._revision import git_revision
 from claude_comms.background.backends.claude_code._transcript import find_transcript, lead_to, write_transcript
-from claude_comms.background.backends.claude_code._turn import Silent, TurnReader
-from claude_comms.errors import (
-    BackendCrashedError,
-    BackendError,
-    BackendProtocolError,
-    BackendUnavailableError,
-    DeadlineExceededError,
-    TurnFailedError,
-)
-from claude_comms.types import CLAUDE_CODE, Source, TurnResult
+from claude_comms.background.backends.claude_code._turn import TurnReader
+from claude_comms.errors import BackendCrashedError, BackendProtocolError, TurnFailedError
+from claude_comms.types import CLAUDE_CODE, Source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from claude_agent_sdk import ResultMessage
-
     from claude_comms.background.backends.claude_code._confinement import Confinement
     from claude_comms.background.backends.claude_code._workspace import Scratch, Workspace
-    from claude_comms.types import Emit, InstanceSpec, TurnRequest, Usage
+    from claude_comms.types import Emit, InstanceSpec, TurnRequest, TurnResult
 
 __all__ = ["ClaudeCodeSession", "Limits", "Starter"]
-
-_STOP_S = 0.8
-_STOP_AGAIN_S = 0.25
-_TICK_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long a session waits. Seconds."""
-
-    start_s: float = 30.0
-    """For a new process to answer."""
-    stall_s: float = 300.0
-    """For any byte within a turn, before it is interrupted and then killed."""
 
 
 class Starter(Protocol):
@@ -89,18 +67,18 @@ class ClaudeCodeSession:
         self._confinement = confinement
         self._limits = limits
         self._connection: Connection | None = None
+        self._exchange: Exchange | None = None
+        """The running turn, or the last one."""
         self._running = False
         self._interrupted = False
         self.last_used = 0.0
         """When it was last asked, on `anyio.current_time()`'s clock."""
-        self._heard = False
-        """Whether anything came since the question was sent."""
 
     # --- the protocol ---
 
     async def ask(self, request: TurnRequest, emit: Emit) -> TurnResult:
         """Answer on the warm process where it holds the conversation, else on a new one. See `Session.ask`."""
-        self._running, self._interrupted = True, False
+        self._running, self._interrupted, self._exchange = True, False, None
         self.last_used = anyio.current_time()
         try:
             return await self._ask_again_if_it_helps(request, emit)
@@ -113,7 +91,7 @@ class ClaudeCodeSession:
             return await self._ask(request, emit, rebuild="")
         except BackendCrashedError:
             # The warm process had died since the last turn, and nobody had noticed yet.
-            if not warm or self._heard:
+            if not warm or self._exchange is None or self._exchange.heard:
                 raise
         except TurnFailedError as error:
             # What the session holds is refused by the API, and would be each time: begin again from the store.
@@ -128,8 +106,8 @@ class ClaudeCodeSession:
         """Stop the running turn. See `Session.interrupt`."""
         if self._running:
             self._interrupted = True
-            if self._connection is not None:
-                self._connection.wake()
+            if self._exchange is not None:
+                self._exchange.interrupt()
 
     async def close(self) -> None:
         """Stop the process and all it started. See `Session.close`."""
@@ -157,18 +135,15 @@ class ClaudeCodeSession:
         reader = TurnReader(
             emit, self._confinement, connection.launch.directory, connection.meter, deadline=request.deadline
         )
-        self._heard = False
+        self._exchange = Exchange(connection, reader, request, self._limits, self._drop)
+        if self._interrupted:
+            self._exchange.interrupt()
         try:
-            await connection.send(request.prompt.message, model=request.model)
-            result = await self._read(connection, reader, request)
+            result = await self._exchange.run()
         except GeneratorExit:
-            self._connection = None
-            connection.abandon()
+            self._abandon()
             raise
-        except BaseException as error:
-            await self._after_failure(connection, reader, error)
-            raise
-        return self._answer(connection, reader, result, rebuilt)
+        return replace(result, sources=(*result.sources, *self._revision()), rebuilt=rebuilt)
 
     async def _connected(self, request: TurnRequest, rebuild: str) -> tuple[Connection, str]:
         """The process for a question, and why its session had to be built anew; empty where it had not."""
@@ -218,8 +193,12 @@ class ClaudeCodeSession:
         try:
             async with self._starter.starting:
                 await self._connection.start(self._time_to_start(request))
+            await self._connection.reach_servers(self._time_to_start(request))
+        except GeneratorExit:
+            self._abandon()
+            raise
         except BaseException:
-            self._connection = None
+            await self._drop()
             raise
         return self._connection, place.rebuilt
 
@@ -246,104 +225,20 @@ class ClaudeCodeSession:
             return self._limits.start_s
         return max(0.0, min(self._limits.start_s, request.deadline - anyio.current_time()))
 
-    # --- the turn ---
-
-    async def _read(self, connection: Connection, reader: TurnReader, request: TurnRequest) -> ResultMessage:
-        while True:
-            if self._interrupted:
-                return await self._stopped(connection, reader)
-            if request.deadline is not None and anyio.current_time() >= request.deadline:
-                raise DeadlineExceededError("Claude Code did not answer by the deadline. Allow more time.")
-            quiet_s = connection.quiet_s
-            if quiet_s >= self._limits.stall_s:
-                raise TurnFailedError(
-                    f"Claude Code said nothing for {quiet_s:.0f} s. Ask again: it starts a new process if it must.",
-                    reason="stalled",
-                    backend=CLAUDE_CODE,
-                    retryable=True,
-                )
-            message = await connection.next_message(self._patience(connection, request))
-            self._heard = self._heard or message is not None
-            result = None if message is None else await reader.take(message)
-            if result is not None:
-                return result
-            connection.expect_quiet(reader.pause_s)
-
-    def _patience(self, connection: Connection, request: TurnRequest) -> float:
-        patience = min(_TICK_S, self._limits.stall_s - connection.quiet_s)
-        if request.deadline is not None:
-            patience = min(patience, request.deadline - anyio.current_time())
-        return max(0.0, patience)
-
-    async def _stopped(self, connection: Connection, reader: TurnReader) -> ResultMessage:
-        """The result after an interrupt; an answer that was complete before the interrupt came is an answer."""
-        result = await self._stop(connection, reader)
-        if result is not None and reader.failure(result) is None:
-            return result
-        error = TurnFailedError("the turn was interrupted.", reason="interrupted", backend=CLAUDE_CODE)
-        error.usage = connection.meter.streamed if result is None else _spent(connection, result, complete=False)
-        raise error
-
-    async def _stop(self, connection: Connection, reader: TurnReader | Silent) -> ResultMessage | None:
-        """Interrupt until the turn's result comes; None where it does not come in time: the process is gone then."""
-        with anyio.move_on_after(_STOP_S), suppress(BackendError):
-            while connection.alive:
-                # One that comes before the turn has begun is acknowledged and lost: say it again.
-                await connection.interrupt()
-                until = anyio.current_time() + _STOP_AGAIN_S
-                while (left := until - anyio.current_time()) > 0:
-                    message = await connection.next_message(left)
-                    result = None if message is None else await reader.take(message)
-                    if result is not None:
-                        return result
-        await self._drop()
-        return None
-
-    async def _after_failure(self, connection: Connection, reader: TurnReader, error: BaseException) -> None:
-        """Bring the turn to its end, so that the next one begins cleanly; and put what is known on the error."""
-        usage = connection.meter.streamed
-        ended = isinstance(error, TurnFailedError) and error.reason == "interrupted"
-        with anyio.CancelScope(shield=True):
-            if not isinstance(error, TurnFailedError | DeadlineExceededError | BackendUnavailableError):
-                await self._drop()
-            elif not ended:
-                result = await self._stop(connection, Silent())
-                usage = usage if result is None else _spent(connection, result, complete=False)
-        if isinstance(error, BackendError | DeadlineExceededError):
-            error.usage, error.partial = error.usage or usage, reader.text
-
-    def _answer(self, connection: Connection, reader: TurnReader, result: ResultMessage, rebuilt: str) -> TurnResult:
-        failure = reader.failure(result)
-        usage = _spent(connection, result, complete=failure is None)
-        if failure is not None:
-            failure.usage, failure.partial = usage, reader.text
-            raise failure
-        connection.position = reader.position
-        return TurnResult(
-            text=reader.text,
-            model=reader.model or connection.model,
-            stop_reason=str(result.stop_reason),
-            usage=usage,
-            session_handle=connection.handle,
-            sources=(*reader.files, *self._revision()),
-            retries=tuple(reader.retries),
-            tools=tuple(reader.tools),
-            refusals=tuple(reader.refusals),
-            rebuilt=rebuilt,
-        )
-
     def _revision(self) -> tuple[Source, ...]:
         revision = None if self._spec.directory is None else git_revision(self._spec.directory)
         return () if revision is None else (Source("revision", revision),)
+
+    def _abandon(self) -> None:
+        """Let go of the process where nothing may be awaited any more."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abandon()
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
-
-
-def _spent(connection: Connection, result: ResultMessage, *, complete: bool) -> Usage:
-    return connection.meter.take(result.model_usage, result.total_cost_usd, complete=complete)
 
 
 def _poisoned(error: TurnFailedError, request: TurnRequest) -> bool:

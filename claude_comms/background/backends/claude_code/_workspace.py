@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["PASSED_ON", "Lease", "Scratch", "Workspace"]
+__all__ = ["CREDENTIALS", "PASSED_ON", "Lease", "Scratch", "Workspace"]
+
+CREDENTIALS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+"""The variables that hold a login."""
 
 PASSED_ON = (
     "PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ",
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
-    "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_OAUTH_TOKEN",
+    "ANTHROPIC_BASE_URL", *CREDENTIALS,
 )  # fmt: skip
 """The variables that a process inherits. Nothing else of our environment reaches it."""
 
@@ -38,6 +41,8 @@ _FIXED = {
     "CLAUDE_CODE_DISABLE_REFUSAL_FALLBACK": "1",
     "CLAUDE_CODE_NO_MODEL_FALLBACK": "1",
     "CLAUDE_CODE_MAX_RETRIES": "4",
+    # With many tools of MCP servers it would offer a search for tools in their place, which is not granted.
+    "ENABLE_TOOL_SEARCH": "false",
     "DISABLE_AUTOUPDATER": "1",
     "DISABLE_TELEMETRY": "1",
     "DISABLE_ERROR_REPORTING": "1",
@@ -59,6 +64,11 @@ class Scratch:
     def settings(self) -> Path:
         """The file with the deny rules."""
         return self.folder / "settings.json"
+
+    @property
+    def mcp_servers(self) -> Path:
+        """The file with the MCP servers and their secrets."""
+        return self.folder / "mcp-servers.json"
 
     @property
     def empty(self) -> Path:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from claude_comms.background.backends.claude_code._confinement import Confinement
 from claude_comms.background.backends.claude_code._secrets import SECRET_NAMES, deny_rules, secret_in
 from claude_comms.errors import PermissionDeniedError
+from claude_comms.mcp_servers import McpServer
 from claude_comms.types import InstanceSpec, Pair
 
 PAIR = Pair("marker", "arangodb")
@@ -117,3 +118,59 @@ def test_reading_cannot_be_granted_without_a_path() -> None:
 def test_bash_is_not_confined_by_paths_and_says_that_it_is_granted(tmp_path: Path) -> None:
     decision = confined(tmp_path, "Bash").decide("Bash", {"command": "ls /"}, tmp_path)
     assert (decision.allowed, decision.target, decision.reason) == (True, "ls /", "Bash is granted")
+
+
+SERVERS = {name: McpServer(command="x") for name in ("rows", "rows-old", "web")}
+
+
+def with_servers(directory: Path | None, *grants: str) -> Confinement:
+    return Confinement(InstanceSpec(PAIR, "claude-code", None, grants, directory), SERVERS)
+
+
+def test_a_grant_of_a_server_is_one_of_all_its_tools_and_of_no_other_server(tmp_path: Path) -> None:
+    confinement = with_servers(tmp_path, "mcp:rows")
+    assert confinement.servers == {"rows": SERVERS["rows"]}
+    assert confinement.tools == ()
+    calls = ["mcp__rows__count", "mcp__rows__a__b", "mcp__rows-old__count", "mcp__web__get", "mcp__rows", "rows__count"]
+    assert [confinement.decide(tool, {}, tmp_path).allowed for tool in calls] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_a_grant_of_one_tool_is_of_that_tool_alone(tmp_path: Path) -> None:
+    confinement = with_servers(tmp_path, "mcp:rows/count", "mcp:web/get")
+    assert set(confinement.servers) == {"rows", "web"}
+    assert confinement.decide("mcp__rows__count", {"table": "a"}, tmp_path).allowed
+    for tool in ("mcp__rows__wipe", "mcp__rows__count_all", "mcp__web__count", "MCP__rows__count"):
+        decision = confinement.decide(tool, {}, tmp_path)
+        assert (decision.allowed, decision.reason) == (False, f"{tool} is not granted")
+
+
+def test_servers_need_no_path() -> None:
+    assert set(with_servers(None, "mcp:web").servers) == {"web"}
+
+
+@pytest.mark.parametrize("grant", ["mcp:", "mcp:nowhere", "mcp:nowhere/x", "mcp:rows/", "mcp:rows/a b", "mcp:rows/a.b"])
+def test_a_grant_that_names_no_server_or_no_tool_is_refused_by_its_name(grant: str) -> None:
+    with pytest.raises(PermissionDeniedError) as raised:
+        with_servers(None, grant)
+    assert raised.value.grant == grant
+
+
+def test_a_program_inherits_no_login_unless_it_is_given_one() -> None:
+    server = McpServer.model_validate({"command": "x", "env": {"TOKEN": "t", "ANTHROPIC_API_KEY": "its own"}})
+    assert server.told(withheld=("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"))["env"] == {
+        "ANTHROPIC_API_KEY": "its own", "CLAUDE_CODE_OAUTH_TOKEN": "", "TOKEN": "t",
+    }  # fmt: skip
+
+
+def test_an_address_is_told_with_its_headers() -> None:
+    server = McpServer.model_validate({"url": "https://127.0.0.1/mcp", "headers": {"Authorization": "Bearer t"}})
+    assert server.told(withheld=("A",)) == {
+        "type": "http", "url": "https://127.0.0.1/mcp", "headers": {"Authorization": "Bearer t"},
+    }  # fmt: skip

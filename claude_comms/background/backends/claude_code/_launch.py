@@ -1,0 +1,73 @@
+"""What a process is started with: its command line, which tells nothing, and the files that tell the rest."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from claude_comms.background.backends.claude_code._secrets import deny_rules
+from claude_comms.background.backends.claude_code._workspace import CREDENTIALS
+from claude_comms.files import write_private
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from claude_comms.background.backends.claude_code._confinement import Confinement
+    from claude_comms.background.backends.claude_code._workspace import Scratch
+
+__all__ = ["Launch", "new_session_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """All that is fixed when a process starts."""
+
+    binary: Path
+    directory: Path
+    environment: Mapping[str, str]
+    scratch: Scratch
+    system: str
+    model: str
+    confinement: Confinement
+    max_output_tokens: int
+    session_id: str
+    """Of the new session, or of the one that is resumed."""
+    resume: Path | None = None
+    """The transcript of the session to resume."""
+    position: str | None = None
+    """Resume only up to this row; what was interrupted after it is left out."""
+
+    def argv(self) -> list[str]:
+        """The command line. It holds no prompt and no secret: every user of the machine can read it."""
+        session = [f"--session-id={self.session_id}"] if self.resume is None else [f"--resume={self.resume}"]
+        if self.resume is not None and self.position is not None:
+            session.append(f"--resume-session-at={self.position}")
+        return [
+            str(self.binary),
+            *("--output-format", "stream-json", "--verbose", "--input-format", "stream-json"),
+            *("--include-partial-messages", "--permission-prompt-tool", "stdio", "--permission-mode", "manual"),
+            *("--setting-sources=", "--strict-mcp-config", "--restricted"),
+            *("--system-prompt-file", str(self.scratch.system_prompt), "--system-prompt-snapshot", "off"),
+            *("--settings", str(self.scratch.settings)),
+            *("--tools", ",".join(self.confinement.tools)),
+            *(word for path in self.confinement.directories for word in ("--add-dir", str(path))),
+            *(("--mcp-config", str(self.scratch.mcp_servers)) if self.confinement.servers else ()),
+            *("--model", self.model),
+            *session,
+        ]
+
+    def write_files(self) -> None:
+        """Write what `argv` points to, for the owner's eyes alone: system prompt, deny rules, MCP servers."""
+        write_private(self.scratch.system_prompt, self.system)
+        write_private(self.scratch.settings, json.dumps({"permissions": {"deny": deny_rules()}}))
+        if self.confinement.servers:
+            servers = {name: server.told(withheld=CREDENTIALS) for name, server in self.confinement.servers.items()}
+            write_private(self.scratch.mcp_servers, json.dumps({"mcpServers": servers}))
+
+
+def new_session_id() -> str:
+    """An id for a session that does not exist yet."""
+    return str(uuid.uuid4())
