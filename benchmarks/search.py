@@ -3,7 +3,8 @@
     python benchmarks/search.py [--messages 100000] [--queries 300]
 
 Fills a store with turns whose words follow Zipf's law, as natural text does, then searches for one to four words
-drawn from the same law, for its most common words, and within a pair. Nothing outside a temporary directory is
+drawn from the same law, for its most common words, and within a pair. The processor's time tells what a search
+takes where others use the machine, too. Target: p99 under 10 ms. Nothing outside a temporary directory is
 touched.
 """
 
@@ -64,17 +65,20 @@ async def _measure(
 ) -> None:
     chance = random.Random(7)
     times: list[float] = []
+    busy: list[float] = []
     hits = 0
     for _ in range(queries):
         text, source = make(chance)
-        begin = time.perf_counter()
+        begin, busy_before = time.perf_counter(), time.process_time()
         hits += len(await store.search(text, source=source))
         times.append((time.perf_counter() - begin) * 1000)
+        busy.append((time.process_time() - busy_before) * 1000)
     times.sort()
-    p99 = times[min(len(times) - 1, int(len(times) * 0.99))]
+    last = min(len(times) - 1, int(len(times) * 0.99))
+    p99, busy_p99 = times[last], sorted(busy)[last]
     print(
         f"{label:34} p50 {statistics.median(times):6.2f} ms   p99 {p99:6.2f} ms   slowest {times[-1]:6.2f} ms"
-        f"   {hits / queries:4.1f} hits"
+        f"   processor p99 {busy_p99:6.2f} ms   {hits / queries:4.1f} hits"
     )
 
 

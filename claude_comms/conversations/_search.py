@@ -3,10 +3,15 @@
 BM25 weighs a word by how many messages hold it, and FTS5 counts them anew in each search: for the common words of
 100,000 messages that alone takes tens of milliseconds, and their weight then comes out near nothing. So only
 telling words are scored, those in fewer than 1,000 messages. Where a search has none, newer messages come first.
+
+An excerpt from the index costs a search of its own for each hit. The few texts that are shown are indexed once more,
+alone and in memory, and all excerpts are made at once there.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -16,25 +21,27 @@ from claude_comms.storage import driver_of
 from claude_comms.types import MessageState, Record, Role
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from sqlalchemy import Connection
 
 __all__ = ["SearchHit", "search"]
 
+_Row = tuple[int, str, str, int, str, str, str, str, str, str]
+
 _COMMON = 1_000
 _MOST_WORDS = 16
 
+_IS_COMMON = f"SELECT 1 FROM messages_fts WHERE messages_fts MATCH ? LIMIT 1 OFFSET {_COMMON - 1}"
 _NEWEST = "SELECT rowid FROM messages_fts WHERE messages_fts MATCH ? ORDER BY rowid DESC LIMIT ?"
 _SCORES = "SELECT rowid, -bm25(messages_fts) FROM messages_fts WHERE messages_fts MATCH ?"
 _HIT = """
-SELECT m.thread_id, m.message_id, m.position, m.role, m.speaker, m.state, c.source, c.target,
-       snippet(messages_fts, 0, '«', '»', '…', 24), m.created_at
-FROM messages_fts JOIN messages m ON m.seq = messages_fts.rowid JOIN conversations c ON c.thread_id = m.thread_id
-WHERE messages_fts MATCH :query AND messages_fts.rowid = :seq
+SELECT m.seq, m.thread_id, m.message_id, m.position, m.role, m.speaker, m.state, c.source, c.target, m.created_at
+FROM messages m JOIN conversations c USING (thread_id)
+WHERE m.seq = :seq
   AND (:source IS NULL OR c.source = :source) AND (:target IS NULL OR c.target = :target)
   AND (:archived OR c.state = 'active')
 """
+_TEXT = "SELECT seq, text FROM searchable WHERE seq = ?"
+_EXCERPTS = "SELECT rowid, snippet(shown, 0, '«', '»', '…', 24) FROM shown WHERE shown MATCH ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +72,8 @@ def search(
         return []
     driver = driver_of(connection)
     scope = _scope(source, target)
-    telling = [word for word in words if len(_newest(driver, _said(word))) < _COMMON]
-    filters = {"source": source, "target": target, "archived": archived}
+    telling = [word for word in words if not driver.execute(_IS_COMMON, (_said(word),)).fetchone()]
+    filters: dict[str, object] = {"source": source, "target": target, "archived": archived}
     for operator in (" AND ", " OR "):
         query = _said(operator.join(words))
         found = set(_newest(driver, query + scope))
@@ -75,9 +82,10 @@ def search(
             found.update(_newest(driver, scored + scope))
         scores: dict[int, float] = dict(driver.execute(_SCORES, (scored,))) if scored and found else {}
         best = sorted(found, key=lambda seq: (-scores.get(seq, 0.0), -seq))
-        hits = _hits(driver, {**filters, "query": query}, best, scores, limit)
-        if hits:
-            return hits
+        rows = _shown(driver, filters, best, limit)
+        if rows:
+            excerpts = _excerpts(driver, query, [row[0] for row in rows])
+            return [_hit(row, scores.get(row[0], 0.0), excerpts[row[0]]) for row in rows]
     return []
 
 
@@ -108,21 +116,29 @@ def _newest(driver: sqlite3.Connection, query: str) -> list[int]:
     return [seq for (seq,) in driver.execute(_NEWEST, (query, _COMMON))]
 
 
-def _hits(
-    driver: sqlite3.Connection, parameters: dict[str, object], best: list[int], scores: dict[int, float], limit: int
-) -> list[SearchHit]:
-    hits: list[SearchHit] = []
+def _shown(driver: sqlite3.Connection, filters: dict[str, object], best: list[int], limit: int) -> list[_Row]:
+    """The first `limit` of `best` that the filters let through."""
+    found: list[_Row] = []
     for seq in best:
-        if len(hits) >= limit:
+        if len(found) >= limit:
             break
-        row = driver.execute(_HIT, {**parameters, "seq": seq}).fetchone()
+        row = driver.execute(_HIT, {**filters, "seq": seq}).fetchone()
         if row is not None:
-            hits.append(_hit(row, scores.get(seq, 0.0)))
-    return hits
+            found.append(row)
+    return found
 
 
-def _hit(row: tuple[str, str, int, str, str, str, str, str, str, str], score: float) -> SearchHit:
-    thread_id, message_id, position, role, speaker, state, source, target, excerpt, created_at = row
+def _excerpts(driver: sqlite3.Connection, query: str, seqs: list[int]) -> dict[int, str]:
+    """For each of the messages, what stands around the words of `query`."""
+    texts = [driver.execute(_TEXT, (seq,)).fetchone() for seq in seqs]
+    with contextlib.closing(sqlite3.connect(":memory:")) as memory:
+        memory.execute("CREATE VIRTUAL TABLE shown USING fts5(text, tokenize = 'porter unicode61')")
+        memory.executemany("INSERT INTO shown (rowid, text) VALUES (?, ?)", texts)
+        return dict(memory.execute(_EXCERPTS, (query,)))
+
+
+def _hit(row: _Row, score: float, excerpt: str) -> SearchHit:
+    _, thread_id, message_id, position, role, speaker, state, source, target, created_at = row
     return SearchHit(
         thread_id=thread_id,
         message_id=message_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from claude_comms.errors import ConfigError, DescriptorError, UnknownModuleError
 from claude_comms.files import private_dir, write_private
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
     from importlib.metadata import EntryPoint
     from pathlib import Path
 
@@ -39,6 +40,8 @@ class Registry:
         self._catalogue = Catalogue(home, extra_dirs)
         self._lock = threading.RLock()
         self._view: View | None = None
+        self._held = False
+        """Whether the view is taken as it is; see `one_look`."""
         self._modules: dict[str, Module] = {}
         self._index: ModuleIndex | None = None
         self._entry_points: dict[str, EntryPoint] | None = None
@@ -54,6 +57,17 @@ class Registry:
             if module is None:
                 module = self._modules[name] = self._build(view, name)
             return module
+
+    @contextmanager
+    def one_look(self) -> Generator[None]:
+        """Everything within reads the modules as of one moment: the files are looked at once, at its beginning."""
+        with self._lock:
+            self._look()
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
 
     def list(self) -> list[Module]:
         """All modules whose descriptors can be used, by name."""
@@ -181,7 +195,7 @@ class Registry:
 
     def _look(self) -> View:
         """The current view; what was made of the last one is dropped with it."""
-        if self._view is None or not self._view.holds():
+        if self._view is None or not (self._held or self._view.holds()):
             self._view = self._catalogue.look()
             self._modules, self._index = {}, None
         return self._view

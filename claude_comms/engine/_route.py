@@ -95,8 +95,9 @@ class Router:
         """The way of `question`. Raises before anything is stored: UnknownModuleError, DescriptorError,
         ConversationNotFoundError, ConfigError where the conversation is another pair's.
         """
-        target = self._registry.get(question.target)
-        source = self._source(question)
+        with self._registry.one_look():
+            target = self._registry.get(question.target)
+            source = self._source(question)
         thread = await self._thread(question, source)
         conversation = thread.conversation if thread else None
         backend, reason = self._backend(question.backend, conversation, target)

@@ -70,6 +70,19 @@ def test_changed_added_and_removed_files_are_noticed(home: Path, tmp_path: Path,
         registry.get("x")
 
 
+def test_one_look_reads_as_of_its_beginning_and_the_next_read_notices(home: Path, tmp_path: Path, write: Write) -> None:
+    file = write(tmp_path / "own", "own.yaml", "name: own\nsummary: before\n")
+    registry = Registry(home, [tmp_path / "own"])
+    with registry.one_look():
+        assert registry.get("own").descriptor.summary == "before"
+        file.unlink()
+        assert registry.get("own").descriptor.summary == "before"
+    with pytest.raises(UnknownModuleError), registry.one_look():
+        registry.get("own")
+    with pytest.raises(UnknownModuleError):
+        registry.get("own")
+
+
 def test_an_unchanged_module_is_not_made_again(home: Path, tmp_path: Path, write: Write) -> None:
     file = write(tmp_path / "more", "x.yaml", "name: x\n")
     old = file.stat().st_mtime_ns - 10**9
