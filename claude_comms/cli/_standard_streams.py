@@ -28,7 +28,7 @@ def prepare() -> None:
     """
     _hold_descriptors()
     if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison] - it is None where it was closed
-        sys.stdout = _telling(sys.stdout)
+        sys.stdout = sys.__stdout__ = _telling(sys.stdout)  # shutil asks the second for the terminal's width
     if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - it stays open
 
