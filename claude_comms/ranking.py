@@ -68,5 +68,5 @@ class TextIndex:
 
 def _split(text: str) -> str:
     """Identifiers as their words: ``extract_pdf`` and ``extractPdf`` are found by "pdf"."""
-    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", text)
+    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", text).encode("utf-8", "replace").decode()  # or SQLite refuses all
     return spaced.replace("_", " ").replace("-", " ")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from claude_comms.cli._preview import show_preview
-from claude_comms.cli._sources import asking_module, open_registry, read_json, read_parameters, read_prompt, read_schema
+from claude_comms.cli._sources import asking_module, open_registry, read_data, read_parameters, read_prompt, read_schema
 from claude_comms.cli._stream import show_turn
 from claude_comms.communicator import create_communicator
 from claude_comms.errors import ConversationNotFoundError
@@ -49,7 +49,7 @@ class Asking:
         """The same from a command's options: stdin and files read, parameters split."""
         return cls(
             prompt=read_prompt(prompt),
-            data=read_json(data, "--data"),
+            data=read_data(data),
             response_model=read_schema(schema),
             context=read_parameters(param),
             **others,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from claude_comms.cli._standard_streams import OutputError
 from claude_comms.text import one_line, printable, shorten
 
 if TYPE_CHECKING:
@@ -44,7 +45,12 @@ _ACTS_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def prepare() -> None:
-    """Let output survive a locale that cannot write everything: our own signs get ASCII forms, the rest ``\\xe9``."""
+    """Let output survive a locale that cannot write everything: our own signs get ASCII forms, the rest ``\\xe9``.
+
+    OutputError where stdout is closed: told before anything is done, as a question would cost and show nothing.
+    """
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise OutputError("stdout is closed, so nothing could be shown. Run it without >&-, or with >/dev/null.")
     codecs.register_error("claude-comms", _ascii_form)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
@@ -59,9 +65,9 @@ def _ascii_form(error: UnicodeError) -> tuple[str | bytes, int]:
     return _ASCII_FORMS.get(sign) or sign.encode("ascii", "backslashreplace").decode(), error.start + 1
 
 
-def is_terminal(stream: TextIO) -> bool:
-    """Whether a person sees `stream`."""
-    return stream.isatty()
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person sees `stream`; None is one that was closed."""
+    return stream is not None and stream.isatty()
 
 
 def width() -> int:

@@ -11,11 +11,17 @@ from claude_comms.cli import _options as options
 __all__ = ["find_module", "list_modules", "register_module", "show_module", "unregister_module"]
 
 
+def _path(text: str) -> Path:
+    if not text:  # Path("") would be the working directory
+        raise typer.BadParameter("it is empty. Name the module's directory; . is this one.")
+    return Path(text)
+
+
 def register_module(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="What it is called: lower case letters, digits, - and _.")
     ],
-    path: Annotated[Path, typer.Option("--path", metavar="DIR", help="Where the module's code is.")],
+    path: Annotated[Path, typer.Option("--path", metavar="DIR", parser=_path, help="Where the module's code is.")],
     desc: Annotated[
         Path | None,
         typer.Option("--desc", metavar="FILE", help="Its descriptor, YAML or JSON; drafted from DIR when left out."),

@@ -1,5 +1,6 @@
 """Arguments and options that several commands share, so that each reads and completes alike everywhere."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,14 @@ __all__ = [
     "ToFilter",
     "Yes",
 ]
+
+
+def _above_zero(value: float | None) -> float | None:
+    """A bound as given. nan and inf would bound nothing, and nothing could keep within zero."""
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise typer.BadParameter(f"{value:g} is not a number above 0. Leave the option out for no such bound.")
+    return value
+
 
 AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document on one line.")]
 AskOne = Annotated[bool, typer.Option("--ask", metavar="", help="Prove one short turn; a model is asked.")]
@@ -77,8 +86,13 @@ Parameters = Annotated[
     list[str] | None,
     typer.Option("--param", metavar="NAME=VALUE", help="A parameter of the template; may be repeated."),
 ]
-Deadline = Annotated[float | None, typer.Option("--deadline", metavar="S", help="Seconds that it may take in all.")]
-MaxCost = Annotated[float | None, typer.Option("--max-cost", metavar="USD", help="Most that it may cost.")]
+Deadline = Annotated[
+    float | None,
+    typer.Option("--deadline", metavar="S", callback=_above_zero, help="Seconds that it may take in all."),
+]
+MaxCost = Annotated[
+    float | None, typer.Option("--max-cost", metavar="USD", callback=_above_zero, help="Most that it may cost.")
+]
 ShowPrompt = Annotated[
     bool, typer.Option("--show-prompt", metavar="", help="Print what would be sent, and ask nothing.")
 ]

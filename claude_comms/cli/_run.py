@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import typer
 
 from claude_comms.cli import _console as console
 from claude_comms.cli._interrupted import Interrupted
+from claude_comms.cli._standard_streams import OutputError, forget_stdout
 from claude_comms.errors import ClaudeCommsError, ConfigError
 
 if TYPE_CHECKING:
@@ -38,12 +38,16 @@ def exit_code(error: BaseException) -> int:
 
 def run(argv: Sequence[str]) -> int:
     """Carry out `argv`, tell what failed, and return the exit code."""
-    console.prepare()
     try:
+        console.prepare()
         code = _invoke(argv)
         sys.stdout.flush()
-    except BrokenPipeError:
-        _forget_stdout()
+    except BrokenPipeError:  # whoever read stdout is gone
+        forget_stdout()
+        return FAILED
+    except OutputError as error:
+        forget_stdout()
+        console.problem(str(error))
         return FAILED
     return code
 
@@ -57,7 +61,7 @@ def _invoke(argv: Sequence[str]) -> int:
         if code == INTERRUPTED:  # Typer has swallowed a Ctrl-C
             raise KeyboardInterrupt
         return code
-    except BrokenPipeError:
+    except (BrokenPipeError, OutputError):
         raise
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the last place that can tell it
         _tell(error, as_json=as_json)
@@ -101,10 +105,3 @@ def _tell_people(error: BaseException) -> None:
         console.note(text or "Interrupted.")
     else:
         console.problem(text or "Aborted.")
-
-
-def _forget_stdout() -> None:
-    """Whoever read stdout is gone: let the interpreter's last flush go nowhere instead of into an error."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)

@@ -1,14 +1,13 @@
-"""Where a command's inputs come from: the prompt, JSON files, ids, and the module that asks."""
+"""Where a command's inputs come from: the prompt, data, ids, and the module that asks."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
+from claude_comms.cli._reading import MOST_OF_A_SCHEMA, MOST_OF_A_TEXT, STDIN, read_json, read_stdin
 from claude_comms.types import ANONYMOUS
 
 if TYPE_CHECKING:
@@ -22,13 +21,11 @@ __all__ = [
     "open_registry",
     "pick_id",
     "pick_id_and_prompt",
-    "read_json",
+    "read_data",
     "read_parameters",
     "read_prompt",
     "read_schema",
 ]
-
-_STDIN = "-"
 
 
 def open_registry(settings: Settings | None = None) -> Registry:
@@ -73,29 +70,25 @@ def pick_id_and_prompt(first: str | None, second: str | None, option: str | None
 
 def read_prompt(given: str) -> str:
     """The prompt as given; ``-`` reads all of stdin, less the newline at its end."""
-    text = _stdin("PROMPT").removesuffix("\n") if given == _STDIN else given
+    text = read_stdin("PROMPT", MOST_OF_A_TEXT).removesuffix("\n") if given == STDIN else given
     if not text.strip():
         raise typer.BadParameter("the prompt is empty.", param_hint="PROMPT")
     return text
 
 
-def read_json(path: Path | None, option: str) -> Any:
-    """The JSON value in a file, or on stdin for ``-``; None without a path."""
-    if path is None:
-        return None
-    text = _stdin(option) if str(path) == _STDIN else _file(path, option)
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"{path} is not JSON: {error}", param_hint=option) from error
+def read_data(path: Path | None) -> Any:
+    """The JSON value to send along; None without a path."""
+    return None if path is None else read_json(path, "--data", MOST_OF_A_TEXT)
 
 
 def read_schema(path: Path | None) -> dict[str, Any] | None:
     """The JSON Schema in a file."""
-    schema = read_json(path, "--schema")
-    if schema is not None and not isinstance(schema, dict):
+    if path is None:
+        return None
+    schema = read_json(path, "--schema", MOST_OF_A_SCHEMA)
+    if not isinstance(schema, dict):
         raise typer.BadParameter(f"{path} is not a JSON Schema: an object is needed.", param_hint="--schema")
-    return cast("dict[str, Any] | None", schema)
+    return cast("dict[str, Any]", schema)
 
 
 def read_parameters(given: Sequence[str] | None) -> dict[str, str]:
@@ -109,22 +102,3 @@ def read_parameters(given: Sequence[str] | None) -> dict[str, str]:
             raise typer.BadParameter(f"{name} is given twice.", param_hint="--param")
         found[name] = value
     return found
-
-
-def _stdin(option: str) -> str:
-    return _decoded(sys.stdin.buffer.read(), "stdin", option)
-
-
-def _file(path: Path, option: str) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise typer.BadParameter(f"{path} cannot be read: {error.strerror or error}.", param_hint=option) from error
-    return _decoded(content, str(path), option)
-
-
-def _decoded(content: bytes, origin: str, option: str) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise typer.BadParameter(f"{origin} is not UTF-8 (byte {error.start}).", param_hint=option) from error

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sqlite3
+import tempfile
 import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
+
+from anyio import to_thread
 
 from claude_comms.background.backends import backend_names, choose_backend
 from claude_comms.engine._proof import prove_turn
@@ -14,11 +18,17 @@ from claude_comms.errors import ClaudeCommsError
 from claude_comms.types import Check
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
     from claude_comms.engine._engine import LocalEngine
 
 __all__ = ["diagnose"]
 
 _OPEN_TO_OTHERS = 0o077
+_ROOM_FOR_AN_ANSWER = 64 * 1024
+"""Bytes that the disk must have left."""
 
 
 async def diagnose(engine: LocalEngine, *, ask: bool = False) -> list[Check]:
@@ -59,11 +69,30 @@ async def _store(engine: LocalEngine) -> Check:
     started = time.perf_counter()
     try:
         newest = await engine.store.list(limit=1, state=None)
+        await engine.database.write(_rewrite)
+        await to_thread.run_sync(_make_and_drop_file, engine.settings.home)
     except ClaudeCommsError as error:
         return Check("store", ok=False, detail=str(error))
+    except OSError as error:
+        detail = f"{engine.settings.home} cannot be written: {error.strerror or error}"
+        return Check("store", ok=False, detail=detail, hint="free some space there, or choose CLAUDE_COMMS_HOME")
     spent = round((time.perf_counter() - started) * 1000, 3)
     last = f"last written {newest[0].updated_at:%Y-%m-%d %H:%M} UTC" if newest else "empty"
     return Check("store", ok=True, detail=f"{engine.database.path}, {last}", duration_ms=spent)
+
+
+def _rewrite(connection: Connection) -> None:
+    """Write to the database without changing it: what it says of its version, said again."""
+    version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    connection.exec_driver_sql(f"PRAGMA user_version = {int(version)}")
+
+
+def _make_and_drop_file(home: Path) -> None:
+    """Need room on the disk, which `_rewrite` may find within files that are there already."""
+    with tempfile.TemporaryFile(dir=home) as file:
+        file.write(bytes(_ROOM_FOR_AN_ANSWER))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _prices(engine: LocalEngine) -> Check:

@@ -104,8 +104,8 @@ def test_nobody_needs_a_daemon(cli: Cli) -> None:
     assert ask(cli, "--no-daemon")["status"] == "complete"
 
 
-def test_a_deadline_in_the_past_is_refused_as_failure(cli: Cli) -> None:
-    assert ask(cli, "--deadline", "0", code=1)["error"]["type"] == "DeadlineExceededError"
+def test_a_deadline_too_near_is_a_failure(cli: Cli) -> None:
+    assert ask(cli, "--deadline", "1e-9", code=1)["error"]["type"] == "DeadlineExceededError"
 
 
 def test_an_unknown_backend_is_misuse(cli: Cli) -> None:
@@ -200,6 +200,41 @@ def test_a_spinner_shows_on_a_terminal_and_leaves_nothing_behind(cli: Cli, api: 
     terminal.wait_for("asking arangodb")
     assert terminal.end() == 0
     assert ANSWER in terminal.text
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_other_signals_to_end_store_what_had_come_too(
+    cli: Cli, api: LoopbackAPI, number: signal.Signals, code: int
+) -> None:
+    api.answer(ANSWER)
+    api.fail(Fault.stall(after=1, seconds=60))
+    child = cli.start("query-module", "arangodb", QUESTION, "--from", "marker")
+    assert child.stdout is not None
+    begun = os.read(child.stdout.fileno(), 1000)
+    child.send_signal(number)
+    rest, told = child.communicate(timeout=30)
+    assert child.returncode == code, told
+    thread = cli.json("list-conversations")[0]["thread_id"]
+    question, answer = cli.json("show-conversation", thread)["messages"]
+    assert (question["state"], answer["state"]) == ("failed", "partial")
+    assert answer["text"] == (begun + rest).decode().rstrip("\n")
+    assert f"stored as partial in {thread}" in told.decode()
+
+
+def test_a_terminal_that_goes_away_leaves_what_had_come_as_partial(cli: Cli, api: LoopbackAPI) -> None:
+    api.answer(ANSWER)
+    api.fail(Fault.stall(after=1, seconds=60))
+    terminal = cli.terminal("query-module", "arangodb", QUESTION)
+    terminal.wait_for("Use")
+    os.close(terminal.controller)
+    terminal.process.send_signal(signal.SIGHUP)
+    assert terminal.process.wait(30) == 129
+    states = [message["state"] for message in cli.json("show-conversation", _only_thread(cli))["messages"]]
+    assert states == ["failed", "partial"]
+
+
+def _only_thread(cli: Cli) -> str:
+    return cli.json("list-conversations")[0]["thread_id"]
 
 
 @pytest.mark.parametrize("as_json", [False, True])

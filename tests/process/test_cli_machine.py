@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -105,6 +106,86 @@ def test_doctor_tells_a_store_that_is_none(cli: Cli) -> None:
     cli.home.mkdir()
     (cli.home / "claude-comms.db").write_bytes(b"this is no database at all" * 1000)
     assert any(check["ok"] is False for check in cli.json("doctor", code=1))
+
+
+_WITHIN_48_KIB = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (49152, 49152))
+os.execv(sys.executable, [sys.executable, "-P", "-m", "claude_comms", "doctor", "--json"])
+"""
+
+
+def test_doctor_tells_a_store_that_cannot_be_written(cli: Cli) -> None:
+    cli.json("query-module", "arangodb", "Which index?")
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _WITHIN_48_KIB], env=cli.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    store = next(check for check in json.loads(done.stdout) if check["name"] == "store")
+    assert store["ok"] is False
+    assert "cannot be written" in store["detail"]
+
+
+def test_looking_at_the_store_changes_nothing_in_it(cli: Cli) -> None:
+    thread = cli.json("query-module", "arangodb", "Which index?")["thread_id"]
+    before = sorted(path.name for path in cli.home.iterdir()), cli.json("show-conversation", thread)
+    cli.json("doctor")
+    assert (sorted(path.name for path in cli.home.iterdir()), cli.json("show-conversation", thread)) == before
+
+
+# --- standard streams --------------------------------------------------------------------------
+
+
+def in_shell(cli: Cli, redirection: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line, started by a shell that redirects as told."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-P", "-m", "claude_comms", *arguments],
+        env=cli.environment, cwd=cli.directory, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
+@pytest.mark.parametrize("arguments", [["list-modules"], ["list-modules", "--json"], ["--help"]])
+def test_a_stdout_that_takes_nothing_is_told_in_one_line(cli: Cli, redirection: str, arguments: list[str]) -> None:
+    done = in_shell(cli, redirection, *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: stdout ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_nothing_is_asked_where_stdout_is_closed(cli: Cli) -> None:
+    assert in_shell(cli, ">&-", "query-module", "arangodb", "Which index?").returncode == 1
+    assert cli.json("list-conversations") == []
+
+
+def test_a_closed_stdin_is_misuse_of_what_would_read_it(cli: Cli) -> None:
+    done = in_shell(cli, "<&-", "query-module", "arangodb", "-")
+    assert done.returncode == 2
+    assert done.stderr.endswith("stdin is closed, so there is nothing to read from it.\n")
+    assert in_shell(cli, "<&-", "query-module", "arangodb", "Which index?").returncode == 0
+
+
+def test_what_goes_to_a_closed_stderr_does_not_come_out_of_stdout(cli: Cli) -> None:
+    done = in_shell(cli, "2>&-", "query-module", "arangodb", "Which index?", "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["status"] == "complete"
+
+
+# --- an end before anything has begun ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize("imported", ["typer", "anyio"])
+def test_an_end_while_importing_is_told_like_any_other(cli: Cli, name: str, code: int, imported: str) -> None:
+    """`typer` is imported before a command is known, `anyio` by the command."""
+    folder = cli.directory / "first"
+    folder.mkdir()
+    (folder / f"{imported}.py").write_text(f"import os, signal\nos.kill(os.getpid(), signal.{name})\n")
+    cli.environment["PYTHONPATH"] = f"{folder}{os.pathsep}{cli.environment['PYTHONPATH']}"
+    error = cli.json("query-module", "arangodb", "Which index?", code=code)["error"]
+    assert error == {"type": "KeyboardInterrupt", "message": "interrupted"}
+    done = cli.run("query-module", "arangodb", "Which index?")
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "Interrupted.\n")
 
 
 # --- demo --------------------------------------------------------------------------------------

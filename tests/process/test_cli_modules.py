@@ -207,3 +207,30 @@ def test_escape_codes_in_a_descriptor_reach_no_terminal(cli: Cli) -> None:
         assert "\x1b[2J" not in terminal.text
         assert "\x9b" not in terminal.text
         assert "[bold]" in terminal.text or arguments[0] == "show-module"
+
+
+def test_find_module_outlives_a_descriptor_with_half_a_character(cli: Cli) -> None:
+    folder = cli.home / "descriptors"
+    folder.mkdir(parents=True)
+    (folder / "half.yaml").write_text('name: half\nsummary: "Graphs \\ud800 and documents."\n')
+    assert "arangodb" in [match["name"] for match in cli.json("find-module", "Which database stores documents?")]
+
+
+def test_grants_that_are_inherited_are_asked_for_like_its_own(cli: Cli, project: Path, reader: Path) -> None:
+    parent = cli.home / "descriptors" / "shell.yaml"
+    parent.parent.mkdir(parents=True)
+    parent.write_text("name: shell\nsummary: Runs things.\npermissions:\n  tools: [Bash]\n")
+    reader.write_text(f"extends: shell\n{READER}")
+    refused = cli.run("register-module", "reader", "--path", project, "--desc", reader)
+    assert refused.returncode == 2, refused.stderr
+    assert "--yes" in refused.stderr
+    assert "Bash" in refused.stderr
+    assert cli.json("show-module", "reader", code=1)["error"]["type"] == "UnknownModuleError"
+
+
+def test_an_empty_path_is_not_the_working_directory(cli: Cli) -> None:
+    refused = cli.run("register-module", "reader", "--path", "")
+    assert refused.returncode == 2
+    assert "--path" in refused.stderr
+    assert "reader" not in cli.run("list-modules").stdout
+    assert cli.json("register-module", "reader", "--path", ".")["path"] == str(cli.directory)

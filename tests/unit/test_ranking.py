@@ -83,3 +83,8 @@ def test_one_index_serves_several_threads(index: TextIndex) -> None:
     for thread in threads:
         thread.join()
     assert found == [0] * 200
+
+
+def test_a_text_that_is_no_unicode_hides_no_other() -> None:
+    index = TextIndex([("broken \ud800", "pages"), ("whole", "pages")])
+    assert {number for number, _ in index.rank("pages")} == {0, 1}

@@ -40,6 +40,12 @@ def test_each_kind_of_failure_has_its_exit_code(error: BaseException, code: int)
         ["query-module", "arangodb", "why?", "--no-such-option"],
         ["no-such-command"],
         ["query-module", "arangodb", "why?", "--deadline", "soon"],
+        *(
+            ["query-module", "arangodb", "why?", option, bound]
+            for option in ("--deadline", "--max-cost")
+            for bound in ("nan", "inf", "0", "-1")
+        ),
+        ["register-module", "reader", "--path", ""],
         ["show-conversation"],
         ["continue-conversation", "c_1"],
         ["query-module", "arangodb", "  "],

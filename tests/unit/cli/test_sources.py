@@ -1,16 +1,14 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import typer
 
 from claude_comms.cli import _sources as sources
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -49,19 +47,61 @@ def test_stdin_that_is_not_utf_8_is_misuse(monkeypatch: pytest.MonkeyPatch) -> N
         sources.read_prompt("-")
 
 
-def test_json_files_are_read_with_or_without_a_byte_order_mark(tmp_path: Path) -> None:
+def test_a_closed_stdin_is_misuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(typer.BadParameter, match="stdin is closed"):
+        sources.read_prompt("-")
+
+
+def test_a_prompt_without_end_is_not_read_on_and_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/zero").open(encoding="utf-8") as endless:
+        monkeypatch.setattr(sys, "stdin", endless)
+        with pytest.raises(typer.BadParameter, match=r"stdin holds more than 16,384 KiB"):
+            sources.read_prompt("-")
+
+
+def test_data_is_read_with_or_without_a_byte_order_mark(tmp_path: Path) -> None:
     file = tmp_path / "data.json"
     file.write_text('{"a": [1]}', encoding="utf-8-sig")
-    assert sources.read_json(file, "--data") == {"a": [1]}
-    assert sources.read_json(None, "--data") is None
+    assert sources.read_data(file) == {"a": [1]}
+    assert sources.read_data(None) is None
 
 
-@pytest.mark.parametrize("text", ["{", "[" * 100_000, ""])
-def test_a_file_that_is_no_json_is_misuse_that_names_it(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("{", ""),
+        ("[" * 100_000, ""),
+        ("", ""),
+        ('{"a": [{"b": 1, "b": 1}]}', "'b' is given twice"),
+        ('{"a": NaN}', "NaN"),
+        ("[-Infinity]", "-Infinity"),
+        ("1e999", "1e999"),
+    ],
+)
+def test_a_file_that_is_no_json_is_misuse_that_names_it(tmp_path: Path, text: str, why: str) -> None:
     file = tmp_path / "data.json"
     file.write_text(text)
-    with pytest.raises(typer.BadParameter, match=r"data\.json is not JSON"):
-        sources.read_json(file, "--data")
+    with pytest.raises(typer.BadParameter, match=rf"data\.json is not JSON: .*{why}"):
+        sources.read_data(file)
+
+
+def test_only_regular_files_of_some_size_are_read(tmp_path: Path) -> None:
+    fits, large, pipe = tmp_path / "fits.json", tmp_path / "large.json", tmp_path / "pipe"
+    fits.write_text('"' + "x" * (256 * 1024 - 2) + '"')
+    large.write_text('"' + "x" * (256 * 1024 - 1) + '"')
+    os.mkfifo(pipe)
+    with pytest.raises(typer.BadParameter, match="an object is needed"):
+        sources.read_schema(fits)
+    with pytest.raises(typer.BadParameter, match=r"large\.json holds more than 256 KiB"):
+        sources.read_schema(large)
+    for path in (pipe, Path("/dev/zero"), tmp_path):
+        with pytest.raises(typer.BadParameter, match="not a regular file"):
+            sources.read_data(path)
+    with large.open("ab") as file:
+        file.truncate(16 * 1024 * 1024 + 1)
+    with pytest.raises(typer.BadParameter, match=r"holds more than 16,384 KiB"):
+        sources.read_data(large)
 
 
 def test_a_schema_must_be_an_object(tmp_path: Path) -> None:
