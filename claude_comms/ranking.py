@@ -67,6 +67,7 @@ class TextIndex:
 
 
 def _split(text: str) -> str:
-    """Identifiers as their words: ``extract_pdf`` and ``extractPdf`` are found by "pdf"."""
-    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", text).encode("utf-8", "replace").decode()  # or SQLite refuses all
+    """Identifiers as their words: ``extract_pdf`` and ``extractPdf`` are found by "pdf". No lone surrogates."""
+    text = text.encode("utf-8", "replace").decode()
+    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", text)
     return spaced.replace("_", " ").replace("-", " ")

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-__all__ = ["content_problems", "explain"]
+__all__ = ["content_problems", "explain", "size_problems"]
+
+_MOST_ENTRIES = 500
+_MOST_IN_ONE = {"examples": 50, "tags": 50}
+_MOST_EXAMPLES_IN_ALL = 1_000
+_MOST_EXPLAINED = 100
 
 _PARTS: dict[str, type[BaseModel]] = {
     "capabilities": _model.Capability,
@@ -39,8 +44,13 @@ _WANTED = {
 
 
 def explain(error: ValidationError, card: type[BaseModel]) -> list[Problem]:
-    """Pydantic's errors as ours."""
-    return [_explain_one(detail, card) for detail in error.errors(include_url=False)]
+    """Pydantic's errors as ours; beyond those that anybody reads, in its own words, which are made faster."""
+    details = error.errors(include_url=False)
+    first, rest = details[:_MOST_EXPLAINED], details[_MOST_EXPLAINED:]
+    return [
+        *(_explain_one(detail, card) for detail in first),
+        *(Problem(detail["msg"], field_name(detail["loc"])) for detail in rest),
+    ]
 
 
 def field_name(parts: Iterable[str | int]) -> str:
@@ -61,6 +71,8 @@ def _explain_one(detail: ErrorDetails, card: type[BaseModel]) -> Problem:
         return Problem("is missing", field, hint=f"add {place[-1]}: ...")
     if kind == "extra_forbidden":
         return Problem("no such field", field, hint=_known_fields(place, card))
+    if kind == "string_unicode":  # pydantic notices them where a text has a pattern
+        return Problem(_model.NOT_UNICODE, field)
     if kind in _WANTED:
         wanted, hint = _WANTED[kind]
         if wanted == "text" and isinstance(value, (int, float)):
@@ -100,6 +112,40 @@ def _what(value: object) -> str:
             return type(value).__name__
 
 
+def size_problems(data: Mapping[str, Any]) -> list[Problem]:
+    """Lists that are longer than anybody would read. Told before the rest is looked at, as that would take long."""
+    problems = [
+        _too_many(len(entries), _MOST_ENTRIES, key)
+        for key in ("capabilities", "data_types", "relationships")
+        if len(entries := _listed(data.get(key))) > _MOST_ENTRIES
+    ]
+    if problems:
+        return problems
+    examples = 0
+    for number, capability in enumerate(_listed(data.get("capabilities"))):
+        for key, most in _MOST_IN_ONE.items():
+            count = len(_listed(_entry(capability, key)))
+            examples += count if key == "examples" else 0
+            if count > most:
+                problems.append(_too_many(count, most, f"capabilities[{number}].{key}"))
+    if examples > _MOST_EXAMPLES_IN_ALL and not problems:
+        problems.append(_too_many(examples, _MOST_EXAMPLES_IN_ALL, "capabilities", "examples in all "))
+    return problems
+
+
+def _too_many(count: int, most: int, field: str, what: str = "") -> Problem:
+    return Problem(f"has {count} {what or 'entries '}of at most {most}", field, hint="keep those that say most")
+
+
+def _listed(value: object) -> Sequence[object]:
+    return cast("Sequence[object]", value) if isinstance(value, (list, tuple)) else ()
+
+
+def _entry(owner: object, key: str) -> object:
+    """What stands under `key`, in a mapping or a model."""
+    return cast("Mapping[str, object]", owner).get(key) if isinstance(owner, Mapping) else getattr(owner, key, None)
+
+
 def content_problems(data: Mapping[str, Any]) -> list[Problem]:
     """What the shape alone does not show: names twice, schemas that are none, examples that do not match.
 
@@ -120,9 +166,7 @@ def content_problems(data: Mapping[str, Any]) -> list[Problem]:
 
 def _items(value: object) -> list[object]:
     """The entries of a list as plain values, models among them included; empty where it is no list."""
-    if not isinstance(value, (list, tuple)):
-        return []
-    return [_plain(item) for item in cast("Sequence[object]", value)]
+    return [_plain(item) for item in _listed(value)]
 
 
 def _plain(value: object) -> object:

@@ -215,7 +215,7 @@ def _readable(problem: Problem) -> Problem:
 
 def _first(problems: Sequence[Problem]) -> list[Problem]:
     """The problems in the order of the file, no more than somebody would read."""
-    ordered = [_readable(problem) for problem in sorted(problems, key=lambda problem: problem.line or 0)]
-    if len(ordered) <= MAX_PROBLEMS:
-        return ordered
-    return [*ordered[:MAX_PROBLEMS], Problem(f"and {len(ordered) - MAX_PROBLEMS} problems more")]
+    ordered = sorted(problems, key=lambda problem: problem.line or 0)
+    shown = [_readable(problem) for problem in ordered[:MAX_PROBLEMS]]
+    more = len(ordered) - len(shown)
+    return [*shown, Problem(f"and {more} problems more")] if more else shown

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -64,6 +65,20 @@ JsonSchema = Annotated[
 ]
 """A JSON Schema 2020-12: a mapping, or true or false."""
 
+NOT_UNICODE = "is not valid Unicode: it has a lone surrogate"
+
+
+def _unicode(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(NOT_UNICODE) from error
+    return value
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+"""Any text that can be stored and sent. Python's str, JSON and YAML can hold more."""
+
 ShortText = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]*\S)?$")]
 """A name of something inside a descriptor: one line without spaces at its ends."""
 
@@ -91,7 +106,7 @@ class Example(_Part):
     output: JsonData = None
     """What comes back."""
 
-    note: str = ""
+    note: Text = ""
     """What the example shows."""
 
 
@@ -101,10 +116,10 @@ class Capability(_Part):
     name: ShortText
     """What it is called, once in a descriptor: a function, an operation, a tool."""
 
-    description: str = ""
+    description: Text = ""
     """What it does; the first line stands in the capability index."""
 
-    tags: tuple[str, ...] = ()
+    tags: tuple[Text, ...] = ()
     """Words to find it by."""
 
     input_schema: JsonSchema = None
@@ -123,7 +138,7 @@ class DataType(_Part):
     name: ShortText
     """What it is called."""
 
-    description: str = ""
+    description: Text = ""
     """What it is."""
 
     json_schema: JsonSchema = Field(default=None, alias="schema")
@@ -139,23 +154,23 @@ class Relationship(_Part):
     module: ModuleName
     """The other module."""
 
-    kind: str = Field(
+    kind: Text = Field(
         min_length=1,
         examples=["uses", "used by", "stores in", "stores for", "reads from", "feeds", "extends", "replaces"],
     )
     """A word or two, such as: uses, used by, stores in, stores for, reads from, feeds, extends, replaces."""
 
-    description: str = ""
+    description: Text = ""
     """What passes between them, and how."""
 
 
 class Hints(_Part):
     """How a model should speak for the module."""
 
-    role: str = ""
+    role: Text = ""
     """Who it is to be: "an engineer who runs ArangoDB clusters"."""
 
-    guidance: str = ""
+    guidance: Text = ""
     """What to keep in mind when answering."""
 
 
@@ -231,13 +246,13 @@ class ModuleDescriptor(BaseDescriptor, _Part):
     name: ModuleName
     """The module's name: lower case letters, digits, - and _, starting with a letter; at most 64."""
 
-    version: str = ""
+    version: Text = ""
     """The version of the module that this describes. Text: quote it."""
 
-    summary: str = ""
+    summary: Text = ""
     """What the module is, in one line."""
 
-    description: str = ""
+    description: Text = ""
     """What the module is, in some paragraphs."""
 
     capabilities: tuple[Capability, ...] = ()
@@ -258,15 +273,17 @@ class ModuleDescriptor(BaseDescriptor, _Part):
     extends: ModuleName | None = None
     """Another descriptor's name: its fields are merged in. Own values win, lists add, mappings merge."""
 
-    descriptor_class: str | None = Field(default=None, alias="class")
+    descriptor_class: Text | None = Field(default=None, alias="class")
     """An entry point of the group `claude_comms.descriptors`: the class that reads this file."""
 
     metadata: JsonObject = {}
     """Anything else, for yourself."""
 
     def __init__(self, **data: Any) -> None:
-        from claude_comms.descriptors._check import content_problems, explain
+        from claude_comms.descriptors._check import content_problems, explain, size_problems
 
+        if problems := size_problems(data):
+            raise DescriptorError(problems)
         problems = content_problems(data)
         try:
             super().__init__(**data)

@@ -5,6 +5,7 @@ Both formats come through here, so both have the same bounds and tell the same p
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -19,6 +20,9 @@ __all__ = ["MAX_PROBLEMS", "Document", "Event", "Kind", "Limits", "build", "refu
 MAX_PLACE = 1_000
 """Longest name of a place; each is kept, so long keys around many values would add up."""
 MAX_PROBLEMS = 50
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""What JSON's escapes can write, and no file, database or process takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,9 @@ class _Builder:
         self._anchored: dict[str, _Anchored | None] = {}
 
     def take(self, event: Event) -> None:
+        if event.kind is Kind.SCALAR and isinstance(event.value, str) and (bad := _SURROGATE.search(event.value)):
+            message = f"is not valid Unicode: \\u{ord(bad[0]):04x} is half of a character"
+            event = event._replace(kind=Kind.BAD, value=(message, "write both halves, or the character itself"))
         if event.kind is Kind.END:
             self._close()
         elif self._open and isinstance(self._open[-1].value, dict) and self._open[-1].key is None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import stat
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,7 +22,7 @@ from claude_comms.storage._faults import translated
 from claude_comms.storage._writer import Writer, driver_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from typing import Self
 
     from sqlalchemy import Connection
@@ -60,11 +62,17 @@ class Database:
         """Make the file if there is none, bring its schema up to date, start the writer. Twice is once.
 
         Before a schema is changed, the database is copied to a file beside it. A database of a newer schema
-        than this version knows is refused.
+        than this version knows is refused. A cancelled call does not wait for another process that is migrating.
         """
-        if self._writer is None:
-            self._limiter = anyio.CapacityLimiter(_READERS)
-            await to_thread.run_sync(self._open)
+        if self._writer is not None:
+            return
+        self._limiter = anyio.CapacityLimiter(_READERS)
+        given_up = threading.Event()
+        try:
+            await to_thread.run_sync(self._bring_up_to_date, given_up, abandon_on_cancel=True)
+        finally:
+            given_up.set()
+        await to_thread.run_sync(self._start)
 
     async def close(self) -> None:
         """Finish what was submitted and let go of the file, within 5 seconds or with a StoreError."""
@@ -120,14 +128,22 @@ class Database:
             driver.rollback()
             self._readers.append(connection)
 
-    def _open(self) -> None:
-        try:
+    def _bring_up_to_date(self, given_up: threading.Event) -> None:
+        with self._translating():
             self._prepare_files()
-            _migrations.bring_up_to_date(self.path, self._migrations, self._connect)
+            _migrations.bring_up_to_date(self.path, self._migrations, self._connect, given_up)
+
+    def _start(self) -> None:
+        with self._translating():
             # Transactions are ours to begin and end: the writer groups several calls into one.
             engine = create_engine("sqlite://", creator=self._connect, poolclass=NullPool, isolation_level="AUTOCOMMIT")
             self._readers = [self._reading(engine.connect()) for _ in range(_READERS)]
             self._writer = Writer(engine.connect(), self.path)
+
+    @contextlib.contextmanager
+    def _translating(self) -> Generator[None]:
+        try:
+            yield
         except Exception as error:
             told = translated(error, self.path)
             if told is error:

@@ -13,7 +13,7 @@ from claude_comms.errors import ClaudeCommsError, StoreError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["translated"]
+__all__ = ["advice_on", "translated"]
 
 _FULL = "the disk is full. Free some space and ask again; what was acknowledged is safe."
 _DENIED = "permission denied. Make the file and its directory yours, or choose another store."
@@ -51,7 +51,7 @@ def translated(error: BaseException, path: Path) -> BaseException:
     elif isinstance(cause, sqlite3.Error):
         message = f"the store {path}: {_sqlite_advice(cause)}"
     elif isinstance(cause, OSError):
-        reason = _OS_ADVICE.get(cause.errno or 0, f"{cause.strerror or cause}. Check the path and the disk.")
+        reason = advice_on(cause) or f"{cause.strerror or cause}. Check the path and the disk."
         message = f"the store {path}: {reason}"
     elif isinstance(error, SQLAlchemyError):
         message = f"the store {path}: {error}. Close it and open it again."
@@ -62,8 +62,15 @@ def translated(error: BaseException, path: Path) -> BaseException:
     return told
 
 
-def _sqlite_advice(error: sqlite3.Error) -> str:
+def advice_on(error: BaseException) -> str | None:
+    """What is wrong and what to do, where `error` is a known fault of the disk, the file or its owner."""
+    if isinstance(error, OSError):
+        return _OS_ADVICE.get(error.errno or 0)
     # Errors that the sqlite3 module raises by itself carry no code.
     code: int | None = getattr(error, "sqlite_errorcode", None)
-    advice = _ADVICE.get(code & 0xFF) if code is not None else None
+    return _ADVICE.get(code & 0xFF) if code is not None else None
+
+
+def _sqlite_advice(error: sqlite3.Error) -> str:
+    advice = advice_on(error)
     return f"{advice} ({error})" if advice else f"{error}. Check the file, or choose another store."

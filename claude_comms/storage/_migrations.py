@@ -9,16 +9,20 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
+import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from claude_comms.errors import StoreError
 from claude_comms.files import make_private
+from claude_comms.storage._faults import advice_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from filelock import BaseFileLock
     from sqlalchemy import Connection
 
 __all__ = ["MIGRATIONS", "bring_up_to_date"]
@@ -27,19 +31,26 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 _VERSION_FILE = re.compile(r"v(\d{4})_\w+\.py")
 _LOCK_WITHIN_S = 60.0
+_LOOK_EVERY_S = 0.05
+
+_ALEMBIC = threading.Lock()
+"""Alembic's `context` and `op` stand for whatever the process migrates: one database at a time, or they mix."""
 
 
-def bring_up_to_date(path: Path, migrations: Path, connect: Callable[[], sqlite3.Connection]) -> None:
+def bring_up_to_date(
+    path: Path, migrations: Path, connect: Callable[[], sqlite3.Connection], given_up: threading.Event
+) -> None:
     """Migrate the database at `path` to the newest version in `migrations`, after a backup.
 
-    Processes that open one database at once migrate it once. StoreError for a database of a newer version, for
-    one that is not ours, and for a migration that fails: then nothing was changed.
+    Processes that open one database at once migrate it once. Once `given_up` is set, the wait for another process
+    ends. StoreError for a database of a newer version, for one that is not ours, and for a migration that fails:
+    then nothing was changed.
     """
     known = _known_versions(migrations)
     with contextlib.closing(connect()) as connection:
         if _is_ready(connection, path, known):
             return
-        with _exclusively(path):
+        with _exclusively(path, given_up):
             if _is_ready(connection, path, known):
                 return
             connection.execute("PRAGMA journal_mode = WAL")
@@ -47,7 +58,8 @@ def bring_up_to_date(path: Path, migrations: Path, connect: Callable[[], sqlite3
             if version == known[-1]:
                 return
             backup = _back_up(connection, path, version) if version is not None else None
-            _upgrade(path, migrations, connect, backup)
+            with _ALEMBIC:
+                _upgrade(path, migrations, connect, backup)
 
 
 def _known_versions(migrations: Path) -> list[str]:
@@ -82,25 +94,45 @@ def _version(connection: sqlite3.Connection, path: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def _exclusively(path: Path) -> Generator[None]:
-    from filelock import FileLock, Timeout
+def _exclusively(path: Path, given_up: threading.Event) -> Generator[None]:
+    from filelock import FileLock
 
-    try:
-        with FileLock(f"{path}.migrating", timeout=_LOCK_WITHIN_S, mode=0o600):
-            yield
-    except Timeout as error:
+    lock = FileLock(f"{path}.migrating", mode=0o600)
+    if not _acquired(lock, given_up):
         raise StoreError(
             f"the store {path}: another process has been migrating it for {_LOCK_WITHIN_S:g} s. Try again later."
-        ) from error
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquired(lock: BaseFileLock, given_up: threading.Event) -> bool:
+    from filelock import Timeout
+
+    deadline = time.monotonic() + _LOCK_WITHIN_S
+    while True:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if given_up.wait(_LOOK_EVERY_S) or time.monotonic() > deadline:
+                return False
+        else:
+            return True
 
 
 def _back_up(connection: sqlite3.Connection, path: Path, version: str) -> Path:
-    """Copy the database, whole and consistent, to a private file beside it."""
+    """Copy the database, whole and consistent, to a private file beside it; no half of one stays."""
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
     backup = path.with_name(f"{path.name}.backup-{version}-{moment}")
     make_private(backup)
-    with contextlib.closing(sqlite3.connect(backup)) as copy:
-        connection.backup(copy)
+    try:
+        with contextlib.closing(sqlite3.connect(backup)) as copy:
+            connection.backup(copy)
+    except BaseException:
+        backup.unlink()
+        raise
     return backup
 
 
@@ -123,9 +155,14 @@ def _upgrade(path: Path, migrations: Path, connect: Callable[[], sqlite3.Connect
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except Exception as error:
+        cause = getattr(error, "orig", None) or error
+        advice = advice_on(cause)
+        if advice and backup:
+            backup.unlink()  # the database is as it was, and each further try on a full disk would leave another
+        if advice:
+            raise StoreError(f"the store {path} was not migrated: {advice}") from error
         kept = f" The database before it: {backup}." if backup else ""
-        reason = getattr(error, "orig", None) or error
         raise StoreError(
-            f"the store {path} could not be migrated: {reason}. Nothing was changed.{kept}"
+            f"the store {path} could not be migrated: {cause}. Nothing was changed.{kept}"
             " Use the version of claude-comms that you had, and report this."
         ) from error

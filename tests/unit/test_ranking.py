@@ -58,6 +58,10 @@ def test_a_question_without_words_of_its_own_finds_nothing(index: TextIndex) -> 
     assert index.rank("zebra") == []
 
 
+def test_a_lone_surrogate_in_a_text_does_not_keep_the_rest_from_being_found() -> None:
+    assert TextIndex([("half", "of an emoji \ud83d in text")]).rank("emoji")[0][0] == 0
+
+
 @given(st.text(st.characters(exclude_categories=())))
 def test_no_question_acts_as_search_syntax(question: str) -> None:
     TextIndex(DOCUMENTS).rank(question)

@@ -305,3 +305,26 @@ def test_the_exported_schema_explains_every_field() -> None:
     schema = descriptor_json_schema()
     properties = {**schema["properties"], **schema["$defs"]["Capability"]["properties"]}
     assert [name for name, field in properties.items() if not field.get("description")] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "field"),
+    [
+        ('{"name": "x",\n "summary": "a\\ud800"}', 2, "summary"),
+        ('{"name": "x",\n "capabilities": [{"name": "a",\n"description": "\\udc00"}]}', 3, "capabilities[0].description"),
+        ('{"name": "x", "capabilities": [{"name": "a",\n"tags": ["b", "\\ud800"]}]}', 2, "capabilities[0].tags[1]"),
+        ('{"name": "x",\n "metadata": {"a": ["\\ud800"]}}', 2, "metadata.a[0]"),
+        ('{"name": "x",\n "metadata": {"\\ud800": 1}}', 2, "metadata"),
+    ],
+)
+def test_a_lone_surrogate_is_refused_with_its_place(tmp_path: Path, text: str, line: int, field: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DescriptorError, match=r"not valid Unicode: \\ud[c8]00") as caught:
+        load_descriptor(path)
+    assert (caught.value.path, caught.value.line, caught.value.field) == (path, line, field)
+    assert len(caught.value.problems) == 1
+
+
+def test_both_halves_of_a_character_are_one() -> None:
+    assert loads_descriptor('{"name": "x", "summary": "\\ud83d\\ude00"}', "json").summary == "\U0001f600"

@@ -27,6 +27,7 @@ REFERENCES = (
     )
     + "      a60: {type: string}\n"
 )
+EXAMPLES = "name: x\ncapabilities:\n- name: a\n  input_schema: {type: text}\n  examples:\n"
 
 HOSTILE: dict[str, tuple[str, str]] = {
     "alias bomb": (ALIASES, "aliases written out"),
@@ -46,6 +47,21 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "a NUL": ("name: x\nsummary: \0\n", "NUL"),
     "many values": ("- a\n" * 60_000, "more than 10000 values"),
     "many keys": ("".join(f"k{number}: 1\n" for number in range(20_000)), "more than 10000 values"),
+    "many examples": (EXAMPLES + "  - {input: 1}\n" * 51, "capabilities[0].examples: has 51 entries of at most 50"),
+    "many examples in all": (
+        "name: x\ncapabilities:\n"
+        + "".join(f"- {{name: a{n}, examples: [{', '.join(['{input: 1}'] * 50)}]}}\n" for n in range(21)),
+        "line 2: capabilities: has 1050 examples in all of at most 1000",
+    ),
+    "many tags": ("name: x\ncapabilities:\n- name: a\n  tags:\n" + "  - b\n" * 51, "tags: has 51 entries of at most 50"),
+    "many capabilities": (
+        "name: x\ncapabilities:\n" + "".join(f"- name: a{n}\n" for n in range(501)),
+        "line 2: capabilities: has 501 entries of at most 500",
+    ),
+    "many data types": (
+        "name: x\ndata_types:\n" + "".join(f"- a{n}\n" for n in range(501)),
+        "line 2: data_types: has 501 entries of at most 500",
+    ),
     "long keys": (LONG_KEYS, "longer than 1000 characters"),
     "a huge number": ("name: " + "9" * 200_000, "too large"),
     "doubling references": (REFERENCES, "too long to check"),
@@ -82,6 +98,20 @@ def test_refusing_needs_little_memory(name: str, tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 50 * 1024 * 1024
+
+
+def test_lists_that_are_too_long_are_refused_before_what_is_in_them_is_looked_at() -> None:
+    """8,000 wrong entries are one problem, and not 8,000."""
+    for text in ("name: x\ncapabilities:\n" + "- a\n" * 8_000, EXAMPLES + "  - {input: a}\n" * 3_000):
+        with pytest.raises(DescriptorError) as caught:
+            loads_descriptor(text)
+        assert len(caught.value.problems) == 1
+
+
+def test_lists_of_the_greatest_length_are_fine() -> None:
+    text = "name: x\ncapabilities:\n" + "".join(f"- {{name: a{n}}}\n" for n in range(499))
+    text += f"- {{name: b, examples: [{', '.join(['{input: 1}'] * 50)}]}}\n"
+    assert len(loads_descriptor(text).capabilities) == 500
 
 
 def test_deep_json_is_refused() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -121,3 +121,24 @@ def test_everything_but_reading_is_a_wider_grant() -> None:
     tools = ("Read", "Grep", "Glob", "Bash(ls:*)", "Write", "Read(/etc/**)", "Write")
     card = ModuleDescriptor(name="x", permissions=Permissions(tools=tools))
     assert wider_grants(card) == ("Bash(ls:*)", "Write", "Read(/etc/**)")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"summary": "\ud800"}, "summary"),
+        ({"version": "\ud800"}, "version"),
+        ({"capabilities": [{"name": "a", "description": "\ud800"}]}, "capabilities[0].description"),
+        ({"capabilities": [{"name": "a\ud800"}]}, "capabilities[0].name"),
+        ({"capabilities": [{"name": "a", "input_schema": {"title": "\ud800"}}]}, "capabilities[0].input_schema"),
+        ({"capabilities": [{"name": "a", "tags": ["\ud800"]}]}, "capabilities[0].tags[0]"),
+        ({"data_types": ["\ud800"]}, "data_types[0]"),
+        ({"relationships": [{"module": "b", "kind": "\ud800"}]}, "relationships[0].kind"),
+        ({"hints": {"role": "\ud800"}}, "hints.role"),
+        ({"metadata": {"a": "\ud800"}}, "metadata"),
+    ],
+)
+def test_a_lone_surrogate_is_refused_in_code_too(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(DescriptorError, match="not valid Unicode") as caught:
+        ModuleDescriptor(name="x", **fields)
+    assert field in {problem.field for problem in caught.value.problems}

@@ -5,11 +5,14 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from filelock import FileLock
 
 from claude_comms.errors import StoreError
 from claude_comms.storage import Database
@@ -142,6 +145,69 @@ async def test_stores_that_open_at_once_migrate_once(tmp_path: Path) -> None:
         await database.close()
     assert len(_backups(path)) == 1
     assert _rows(path, "SELECT mood FROM conversations") == [("calm",)]
+
+
+def test_stores_of_several_homes_migrate_side_by_side_in_one_process(tmp_path: Path) -> None:
+    paths = [tmp_path / f"home-{number}" / "store.db" for number in range(8)]
+    together = threading.Barrier(len(paths), timeout=30)
+
+    async def opened(path: Path) -> None:
+        together.wait()
+        async with Database(path):
+            pass
+
+    with ThreadPoolExecutor(len(paths)) as threads:
+        for done in [threads.submit(anyio.run, opened, path) for path in paths]:
+            done.result()
+    tables = [_rows(path, "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name") for path in paths]
+    assert ("messages",) in tables[0]
+    assert tables == [tables[0]] * len(paths)
+
+
+@pytest.mark.anyio
+async def test_a_full_disk_is_called_one_and_leaves_no_backup(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    await _first_store(path)
+    fill = (
+        'op.get_bind().exec_driver_sql("PRAGMA max_page_count = 1"); '  # SQLite takes it as: none beyond those there
+        'op.execute("CREATE TABLE big AS SELECT zeroblob(1000000)")'
+    )
+    with pytest.raises(StoreError, match=r"was not migrated: the disk is full\. Free some space") as caught:
+        await Database(path, migrations=_later(tmp_path, more=fill)).open()
+    assert "report this" not in str(caught.value)
+    assert _backups(path) == []
+    async with Database(path):
+        assert _rows(path, "SELECT title FROM conversations") == [("kept",)]
+
+
+@pytest.mark.anyio
+async def test_a_backup_that_does_not_fit_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "store.db"
+    await _first_store(path)
+    connect = sqlite3.connect
+
+    def on_a_small_disk(target: Path, **options: Any) -> sqlite3.Connection:
+        connection = connect(target, **options)
+        if ".backup-" in str(target):
+            connection.execute("PRAGMA max_page_count = 1")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", on_a_small_disk)
+    with pytest.raises(StoreError, match="the disk is full"):
+        await Database(path, migrations=_later(tmp_path)).open()
+    assert _backups(path) == []
+
+
+@pytest.mark.anyio
+async def test_a_cancelled_opening_does_not_wait_for_who_is_migrating(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    database = Database(path)
+    with FileLock(f"{path}.migrating"), anyio.fail_after(10):
+        with anyio.move_on_after(0.2) as scope:
+            await database.open()
+        assert scope.cancelled_caught
+    await database.open()
+    await database.close()
 
 
 @pytest.mark.anyio
