@@ -29,9 +29,7 @@ def read_json(path: Path, option: str, most: int) -> Any:
     """
     text = read_stdin(option, most) if str(path) == STDIN else _file(path, option, most)
     try:
-        return json.loads(
-            text, object_pairs_hook=_object, parse_constant=_not_a_number, parse_float=_finite
-        )
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_not_a_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"{path} is not JSON: {error}", param_hint=option) from error
 
