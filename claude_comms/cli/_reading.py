@@ -29,16 +29,14 @@ def read_json(path: Path, option: str, most: int) -> Any:
     """
     text = read_stdin(option, most) if str(path) == STDIN else _file(path, option, most)
     try:
-        return json.loads(
-            text, object_pairs_hook=_object, parse_constant=_not_a_number, parse_float=_finite
-        )
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_not_a_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"{path} is not JSON: {error}", param_hint=option) from error
 
 
 def read_stdin(option: str, most: int) -> str:
     """All of stdin, at most `most` bytes."""
-    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - it is None where it was closed
+    if sys.stdin is None:  # it is None where it was closed
         raise typer.BadParameter("stdin is closed, so there is nothing to read from it.", param_hint=option)
     return _text(sys.stdin.buffer, "stdin", option, most)
 
