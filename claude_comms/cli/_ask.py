@@ -7,10 +7,12 @@ import typer
 
 from claude_comms.cli import _options as options
 from claude_comms.cli._complete import complete_conversation, complete_module
+from claude_comms.cli._question import QuestionOptions, with_question_options
 
 __all__ = ["continue_conversation", "query_module"]
 
 
+@with_question_options
 def query_module(
     target: options.Target,
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The question; - reads it from stdin.")],
@@ -33,20 +35,10 @@ def query_module(
             autocompletion=complete_conversation,
         ),
     ] = None,
-    backend: options.Backend = None,
-    model: options.Model = None,
-    data: options.Data = None,
-    schema: options.Schema = None,
-    template: options.Template = "query",
-    param: options.Parameters = None,
-    deadline: options.Deadline = None,
-    max_cost: options.MaxCost = None,
     background: Annotated[
         bool, typer.Option("--background", metavar="", help="Ask as a job of the daemon (not yet).")
     ] = False,
-    show_prompt: options.ShowPrompt = False,
-    no_daemon: options.NoDaemon = False,
-    as_json: options.AsJson = False,
+    question: QuestionOptions,
 ) -> None:
     """Ask a module; the answer streams to stdout."""
     from claude_comms.cli._asking import Asking, ask_module
@@ -55,23 +47,10 @@ def query_module(
         from claude_comms.errors import DaemonError
 
         raise DaemonError("background questions need the daemon, and there is none yet. Ask without --background.")
-    asking = Asking.of(
-        prompt,
-        data=data,
-        schema=schema,
-        template=template,
-        param=param,
-        backend=backend,
-        model=model,
-        deadline_s=deadline,
-        max_cost_usd=max_cost,
-        no_daemon=no_daemon,
-        show_prompt=show_prompt,
-        as_json=as_json,
-    )
-    ask_module(asking, target, source, thread)
+    ask_module(Asking.of(prompt, question), target, source, thread)
 
 
+@with_question_options
 def continue_conversation(
     first: options.FirstId = None,
     prompt: Annotated[
@@ -79,35 +58,11 @@ def continue_conversation(
     ] = None,
     *,
     id_: options.ConversationId = None,
-    backend: options.Backend = None,
-    model: options.Model = None,
-    data: options.Data = None,
-    schema: options.Schema = None,
-    template: options.Template = "query",
-    param: options.Parameters = None,
-    deadline: options.Deadline = None,
-    max_cost: options.MaxCost = None,
-    show_prompt: options.ShowPrompt = False,
-    no_daemon: options.NoDaemon = False,
-    as_json: options.AsJson = False,
+    question: QuestionOptions,
 ) -> None:
     """Ask the next question in a stored conversation."""
     from claude_comms.cli._asking import Asking, ask_in_conversation
     from claude_comms.cli._sources import pick_id_and_prompt
 
-    wanted, question = pick_id_and_prompt(first, prompt, id_)
-    asking = Asking.of(
-        question,
-        data=data,
-        schema=schema,
-        template=template,
-        param=param,
-        backend=backend,
-        model=model,
-        deadline_s=deadline,
-        max_cost_usd=max_cost,
-        no_daemon=no_daemon,
-        show_prompt=show_prompt,
-        as_json=as_json,
-    )
-    ask_in_conversation(asking, wanted)
+    wanted, text = pick_id_and_prompt(first, prompt, id_)
+    ask_in_conversation(Asking.of(text, question), wanted)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from claude_comms.background.backends import choose_backend
 from claude_comms.cli._preview import show_preview
 from claude_comms.cli._sources import asking_module, open_registry, read_data, read_parameters, read_prompt, read_schema
 from claude_comms.cli._stream import show_turn
 from claude_comms.communicator import create_communicator
-from claude_comms.errors import ConversationNotFoundError
+from claude_comms.errors import ClaudeCommsError, ConversationNotFoundError
 from claude_comms.settings import Settings
 from claude_comms.types import ANONYMOUS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
+    from claude_comms.cli._question import QuestionOptions
     from claude_comms.communicator import ModuleCommunicator
 
 __all__ = ["Asking", "ask_in_conversation", "ask_module"]
@@ -30,29 +29,20 @@ class Asking:
     """What a command says about a question, apart from who asks whom and where."""
 
     prompt: str
-    data: Any = None
-    response_model: dict[str, Any] | None = None
-    template: str = "query"
-    context: dict[str, str] = field(default_factory=dict[str, str])
-    backend: str | None = None
-    model: str | None = None
-    deadline_s: float | None = None
-    max_cost_usd: float | None = None
-    no_daemon: bool = False
-    show_prompt: bool = False
-    as_json: bool = False
+    data: Any
+    response_model: dict[str, Any] | None
+    context: dict[str, str]
+    options: QuestionOptions
 
     @classmethod
-    def of(
-        cls, prompt: str, *, data: Path | None, schema: Path | None, param: Sequence[str] | None, **others: Any
-    ) -> Self:
-        """The same from a command's options: stdin and files read, parameters split."""
+    def of(cls, prompt: str, options: QuestionOptions) -> Self:
+        """The same from a command line: stdin and files read, parameters split."""
         return cls(
             prompt=read_prompt(prompt),
-            data=read_data(data),
-            response_model=read_schema(schema),
-            context=read_parameters(param),
-            **others,
+            data=read_data(options.data),
+            response_model=read_schema(options.schema),
+            context=read_parameters(options.param),
+            options=options,
         )
 
     def message(self, target: str, thread_id: str | None) -> dict[str, Any]:
@@ -63,10 +53,10 @@ class Asking:
             "thread_id": thread_id,
             "data": self.data,
             "response_model": self.response_model,
-            "template": self.template,
+            "template": self.options.template,
             "context": self.context or None,
-            "deadline_s": self.deadline_s,
-            "max_cost_usd": self.max_cost_usd,
+            "deadline_s": self.options.deadline,
+            "max_cost_usd": self.options.max_cost,
         }
 
 
@@ -76,7 +66,7 @@ def ask_module(asking: Asking, target: str, source: str | None, thread: str | No
     asker = asking_module(source, open_registry(settings))
     with _communicator(asking, settings, asker) as comm:
         thread_id = _latest(comm, asker, target) if thread == LAST else thread
-        _ask(asking, comm, target, thread_id)
+        _ask(asking, comm, target, thread_id, other=_other_backend(asking, settings, target, thread_id))
 
 
 def ask_in_conversation(asking: Asking, wanted: str) -> None:
@@ -85,24 +75,37 @@ def ask_in_conversation(asking: Asking, wanted: str) -> None:
     with _communicator(asking, settings, ANONYMOUS) as reader:
         conversation = reader.get_conversation(wanted)
     with _communicator(asking, settings, conversation.source) as comm:
-        _ask(asking, comm, conversation.target, conversation.thread_id)
+        target, thread_id = conversation.target, conversation.thread_id
+        _ask(asking, comm, target, thread_id, other=_other_backend(asking, settings, target, thread_id))
 
 
-def _ask(asking: Asking, comm: ModuleCommunicator, target: str, thread_id: str | None) -> None:
+def _ask(asking: Asking, comm: ModuleCommunicator, target: str, thread_id: str | None, *, other: str | None) -> None:
     message = asking.message(target, thread_id)
-    if asking.show_prompt:
-        show_preview(comm.preview(**message), as_json=asking.as_json)
+    if asking.options.show_prompt:
+        show_preview(comm.preview(**message), as_json=asking.options.as_json)
     else:
         structured = asking.response_model is not None
-        show_turn(comm.stream_message(**message), target, structured=structured, as_json=asking.as_json)
+        stream = comm.stream_message(**message)
+        show_turn(stream, target, structured=structured, as_json=asking.options.as_json, other_backend=other)
+
+
+def _other_backend(asking: Asking, settings: Settings, target: str, thread_id: str | None) -> str | None:
+    """The backend that a new conversation would get, where this one may keep its own; None where that is no matter."""
+    if thread_id is None or asking.options.backend not in (None, "auto"):
+        return None
+    try:
+        path = open_registry(settings).get(target).path
+        return choose_backend(settings, target_path=path).backend
+    except ClaudeCommsError:  # the question itself fails of it, or does not need it
+        return None
 
 
 def _communicator(asking: Asking, settings: Settings, source: str) -> ModuleCommunicator:
     return create_communicator(
         None if source == ANONYMOUS else source,
-        use_background=False if asking.no_daemon else None,
-        backend=asking.backend,
-        model=asking.model,
+        use_background=False if asking.options.no_daemon else None,
+        backend=asking.options.backend,
+        model=asking.options.model,
         settings=settings,
     )
 

@@ -49,7 +49,7 @@ def prepare() -> None:
 
     OutputError where stdout is closed: told before anything is done, as a question would cost and show nothing.
     """
-    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+    if sys.stdout is None:
         raise OutputError("stdout is closed, so nothing could be shown. Run it without >&-, or with >/dev/null.")
     codecs.register_error("claude-comms", _ascii_form)
     for stream in (sys.stdout, sys.stderr):

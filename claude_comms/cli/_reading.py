@@ -36,7 +36,7 @@ def read_json(path: Path, option: str, most: int) -> Any:
 
 def read_stdin(option: str, most: int) -> str:
     """All of stdin, at most `most` bytes."""
-    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - it is None where it was closed
+    if sys.stdin is None:  # it is None where it was closed
         raise typer.BadParameter("stdin is closed, so there is nothing to read from it.", param_hint=option)
     return _text(sys.stdin.buffer, "stdin", option, most)
 

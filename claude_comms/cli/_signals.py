@@ -15,7 +15,7 @@ _SHELLS_OFFSET = 128
 """A shell reports a process that a signal ended as this plus the signal's number."""
 _OUTPUTS = (1, 2)
 
-_ended_by: signal.Signals = signal.SIGINT
+_received: list[int] = []
 
 
 def listen() -> None:
@@ -24,8 +24,7 @@ def listen() -> None:
 
     def end(number: int, frame: FrameType | None) -> None:
         del frame
-        global _ended_by
-        _ended_by = signal.Signals(number)
+        _received.append(number)
         _let_go_of(terminals)
         raise KeyboardInterrupt
 
@@ -36,7 +35,7 @@ def listen() -> None:
 
 def exit_code() -> int:
     """What an interrupted process exits with: 130, 143 or 129, by the signal that came."""
-    return _SHELLS_OFFSET + _ended_by
+    return _SHELLS_OFFSET + (_received[0] if _received else signal.SIGINT)
 
 
 def _let_go_of(terminals: list[int]) -> None:

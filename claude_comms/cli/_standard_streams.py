@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from typing_extensions import Buffer
 
 __all__ = ["OutputError", "forget_stdout", "prepare"]
@@ -27,15 +30,15 @@ def prepare() -> None:
     what is told and shows it to nobody.
     """
     _hold_descriptors()
-    if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison] - it is None where it was closed
+    if sys.stdout is not None:  # it is None where it was closed
         sys.stdout = sys.__stdout__ = _telling(sys.stdout)  # shutil asks the second for the terminal's width
-    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]
+    if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - it stays open
 
 
 def forget_stdout() -> None:
     """Nobody takes stdout: let the interpreter's last flush go nowhere instead of into an error."""
-    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+    if sys.stdout is None:
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
@@ -49,26 +52,39 @@ def _hold_descriptors() -> None:
     os.close(descriptor)
 
 
-def _telling(stream: io.TextIOBase | object) -> io.TextIOWrapper:
+def _telling(stream: TextIO) -> TextIO:
     """`stream`, the interpreter's stdout, with errors that say that it was stdout."""
-    assert isinstance(stream, io.TextIOWrapper)  # noqa: S101 - the interpreter's own
-    settings = {"encoding": stream.encoding, "errors": stream.errors, "line_buffering": stream.line_buffering}
-    write_through = stream.write_through
-    stream.flush()
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    encoding, errors, by_line, at_once = stream.encoding, stream.errors, stream.line_buffering, stream.write_through
     stream.detach()
-    return io.TextIOWrapper(io.BufferedWriter(_Stdout()), **settings, write_through=write_through)
+    return io.TextIOWrapper(_Stdout(), encoding, errors, line_buffering=by_line, write_through=at_once)
 
 
-class _Stdout(io.FileIO):
-    """Descriptor 1."""
+class _Stdout(io.BufferedWriter):
+    """Descriptor 1.
+
+    Not its raw file with a `write` of ours: Ctrl-C in there, after the system's, would have the same bytes written
+    again.
+    """
 
     def __init__(self) -> None:
-        super().__init__(_STDOUT, "w", closefd=False)
+        super().__init__(io.FileIO(_STDOUT, "w", closefd=False))
 
     def write(self, data: Buffer, /) -> int:
-        try:
+        with _as_output_error():
             return super().write(data)
-        except BrokenPipeError:  # its reader has had enough, which is no problem of theirs
-            raise
-        except OSError as error:
-            raise OutputError(f"stdout cannot be written: {error.strerror or error}.") from error
+
+    def flush(self) -> None:
+        with _as_output_error():
+            super().flush()
+
+
+@contextmanager
+def _as_output_error() -> Generator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # its reader has had enough, which is no problem of theirs
+        raise
+    except OSError as error:
+        raise OutputError(f"stdout cannot be written: {error.strerror or error}.") from error

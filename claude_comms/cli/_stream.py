@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 __all__ = ["show_turn"]
 
 
-def show_turn(stream: MessageStream, target: str, *, structured: bool, as_json: bool) -> None:
+def show_turn(
+    stream: MessageStream, target: str, *, structured: bool, as_json: bool, other_backend: str | None = None
+) -> None:
     """Show a turn to its end; of a `structured` answer the value alone. Raises what the turn ended with.
 
+    `other_backend` is what a new conversation would be asked over; where this one keeps another, that is told.
     Ctrl-C interrupts the turn, waits until the store says how it ended, and raises Interrupted.
     """
-    display = _Display(target, structured=structured, as_json=as_json)
+    display = _Display(target, structured=structured, as_json=as_json, other_backend=other_backend)
     try:
         with stream, display.progress:
             try:
@@ -55,10 +58,11 @@ def _interrupted(stream: MessageStream, display: _Display) -> Interrupted:
 class _Display:
     """What has been shown of a turn so far."""
 
-    def __init__(self, target: str, *, structured: bool, as_json: bool) -> None:
+    def __init__(self, target: str, *, structured: bool, as_json: bool, other_backend: str | None) -> None:
         self.progress = Progress(f"asking {target}")
         self.thread_id: str | None = None
         self._as_json = as_json
+        self._other_backend = other_backend
         self._structured = structured
         self._quiet = as_json and not console.is_terminal(sys.stderr)
         self._last = ""
@@ -110,6 +114,10 @@ class _Display:
         self._note(
             f"{event.source} → {event.target} · {event.backend} ({event.reason}){model}\nthread {event.thread_id}"
         )
+        if self._other_backend not in (None, event.backend):
+            self._note(
+                f"a new conversation would use {self._other_backend}; to change: --backend {self._other_backend}"
+            )
 
     def _piece(self, text: str) -> None:
         self.progress.came(text)

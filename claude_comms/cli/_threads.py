@@ -37,17 +37,8 @@ def show_list(source: str | None, target: str | None, state: str, limit: int, *,
     if not found:
         console.note('No conversations. Start one: claude-comms query-module TARGET "PROMPT"')
         return
-    ids = _short_ids([conversation.thread_id for conversation in found])
-    console.table(
-        [
-            console.Column("ID"),
-            console.Column("FROM → TO", flexible=True),
-            console.Column("LAST"),
-            console.Column("MSGS", right=True),
-            console.Column("TITLE", flexible=True),
-        ],
-        [_list_row(conversation, short) for conversation, short in zip(found, ids, strict=True)],
-    )
+    columns = [console.Column("LAST"), console.Column("MSGS", right=True), console.Column("TITLE", flexible=True)]
+    _table(found, columns, [_list_row(conversation) for conversation in found])
 
 
 def show_thread(wanted: str, *, as_json: bool) -> None:
@@ -87,19 +78,8 @@ def show_hits(text: str, source: str | None, target: str | None, limit: int, *, 
     if not hits:
         console.note("Nothing found.")
         return
-    ids = _short_ids([hit.thread_id for hit in hits])
-    console.table(
-        [
-            console.Column("ID"),
-            console.Column("FROM → TO", flexible=True),
-            console.Column("SAID BY"),
-            console.Column("EXCERPT", flexible=True),
-        ],
-        [
-            [short, f"{hit.source} → {hit.target}", hit.speaker, hit.excerpt]
-            for hit, short in zip(hits, ids, strict=True)
-        ],
-    )
+    columns = [console.Column("SAID BY"), console.Column("EXCERPT", flexible=True)]
+    _table(hits, columns, [[hit.speaker, hit.excerpt] for hit in hits])
 
 
 def archive(wanted: str, *, restore: bool, as_json: bool) -> None:
@@ -118,11 +98,20 @@ def _without_messages(conversation: Conversation) -> dict[str, Any]:
     return facts
 
 
-def _list_row(conversation: Conversation, short: str) -> list[str]:
+def _table(
+    found: Sequence[Conversation | SearchHit], columns: Sequence[console.Column], cells: Sequence[Sequence[str]]
+) -> None:
+    """A row for each that was found: the conversation's id, its pair, and `cells` under `columns`."""
+    ids = _short_ids([one.thread_id for one in found])
+    console.table(
+        [console.Column("ID"), console.Column("FROM → TO", flexible=True), *columns],
+        [[short, f"{one.source} → {one.target}", *more] for short, one, more in zip(ids, found, cells, strict=True)],
+    )
+
+
+def _list_row(conversation: Conversation) -> list[str]:
     archived = " (archived)" if conversation.state == "archived" else ""
     return [
-        short,
-        f"{conversation.source} → {conversation.target}",
         local_time(conversation.updated_at),
         str(conversation.message_count),
         f"{conversation.title or '(no title)'}{archived}",

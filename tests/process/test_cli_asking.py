@@ -112,6 +112,19 @@ def test_an_unknown_backend_is_misuse(cli: Cli) -> None:
     assert ask(cli, "--backend", "no-such", code=2)["error"]["type"] == "ConfigError"
 
 
+def test_a_conversation_that_keeps_its_backend_says_how_to_change_it(cli: Cli) -> None:
+    thread = ask(cli)["thread_id"]
+    now_api = {"CLAUDE_COMMS_BACKEND": "api"}
+    kept = cli.run("continue-conversation", thread, "And then?", environment=now_api)
+    assert kept.returncode == 0, kept.stderr
+    assert "offline (it is the conversation's own)" in kept.stderr
+    assert "a new conversation would use api; to change: --backend api" in kept.stderr
+    last = ("query-module", "arangodb", "And then?", "--from", "marker", "--thread", "last")
+    assert "--backend api" in cli.run(*last, environment=now_api).stderr
+    assert "to change" not in cli.run(*last).stderr
+    assert "to change" not in cli.run(*last, "--backend", "offline", environment=now_api).stderr
+
+
 # --- what would be sent ------------------------------------------------------------------------
 
 
