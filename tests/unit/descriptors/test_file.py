@@ -311,7 +311,11 @@ def test_the_exported_schema_explains_every_field() -> None:
     ("text", "line", "field"),
     [
         ('{"name": "x",\n "summary": "a\\ud800"}', 2, "summary"),
-        ('{"name": "x",\n "capabilities": [{"name": "a",\n"description": "\\udc00"}]}', 3, "capabilities[0].description"),
+        (
+            '{"name": "x",\n "capabilities": [{"name": "a",\n"description": "\\udc00"}]}',
+            3,
+            "capabilities[0].description",
+        ),
         ('{"name": "x", "capabilities": [{"name": "a",\n"tags": ["b", "\\ud800"]}]}', 2, "capabilities[0].tags[1]"),
         ('{"name": "x",\n "metadata": {"a": ["\\ud800"]}}', 2, "metadata.a[0]"),
         ('{"name": "x",\n "metadata": {"\\ud800": 1}}', 2, "metadata"),

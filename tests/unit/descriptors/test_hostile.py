@@ -53,7 +53,10 @@ HOSTILE: dict[str, tuple[str, str]] = {
         + "".join(f"- {{name: a{n}, examples: [{', '.join(['{input: 1}'] * 50)}]}}\n" for n in range(21)),
         "line 2: capabilities: has 1050 examples in all of at most 1000",
     ),
-    "many tags": ("name: x\ncapabilities:\n- name: a\n  tags:\n" + "  - b\n" * 51, "tags: has 51 entries of at most 50"),
+    "many tags": (
+        "name: x\ncapabilities:\n- name: a\n  tags:\n" + "  - b\n" * 51,
+        "tags: has 51 entries of at most 50",
+    ),
     "many capabilities": (
         "name: x\ncapabilities:\n" + "".join(f"- name: a{n}\n" for n in range(501)),
         "line 2: capabilities: has 501 entries of at most 500",
