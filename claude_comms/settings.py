@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidatorFunctionWrapHandler, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -116,6 +116,14 @@ class Settings(BaseSettings):
             return value.expanduser().absolute()
         return tuple(path.expanduser().absolute() for path in value)
 
+    @field_validator("retry", mode="wrap")
+    @classmethod
+    def _our_error_as_pydantics(cls, value: object, make: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return make(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+
     @field_validator("database_url")
     @classmethod
     def _sqlite_only(cls, value: str | None) -> str | None:
@@ -152,12 +160,15 @@ class Settings(BaseSettings):
         home = given.get("home", from_environment.get("home"))
         config = Path(home).expanduser().absolute() if home else Path.home() / ".claude-comms"
         for name, value in _toml(config / "config.toml").items():
-            values[name], origins[name] = value, str(config / "config.toml")
+            values[name] = value
+            origins |= dict.fromkeys(_keys(name, value), str(config / "config.toml"))
         for name, value in from_environment.items():
-            values[name], origins[name] = _merged(values.get(name), value), _variable(name)
+            values[name] = _merged(values.get(name), value)
+            origins |= {key: _variable(key) for key in _keys(name, value)}
         for name, value in given.items():
             if value is not None:
-                values[name], origins[name] = value, "argument"
+                values[name] = value
+                origins |= dict.fromkeys(_keys(name, value), "argument")
         return cls._checked(values, origins)
 
     @classmethod
@@ -241,18 +252,34 @@ def _merged(low: Any, high: Any) -> Any:
     return high
 
 
-def _variable(name: str) -> str:
-    return name.upper() if name.startswith("anthropic_") else f"{_PREFIX}{name.upper()}"
+def _keys(name: str, value: object) -> list[str]:
+    """A setting and, where it is a table, each of its keys: ``retry``, ``retry.attempts``."""
+    if not isinstance(value, Mapping):
+        return [name]
+    return [name, *(f"{name}.{key}" for key in cast("Mapping[str, object]", value))]
+
+
+def _variable(key: str) -> str:
+    name = key.upper().replace(".", "__")
+    return name if key.startswith("anthropic_") else f"{_PREFIX}{name}"
 
 
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
     lines: list[str] = []
     for problem in error.errors(include_url=False, include_input=False):
-        name = str(problem["loc"][0]) if problem["loc"] else ""
         key = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             known = ", ".join(field for field in Settings.model_fields if not field.startswith("anthropic_"))
             message = f"no such setting. Known settings: {known}"
-        lines.append(f"{origins.get(name, 'settings')}: {key}: {message}")
+        if message.startswith(f"{key}."):  # it names the key inside the table itself
+            key, _, message = message.partition(": ")
+        lines.append(f"{_origin(key, origins)}: {key}: {message}")
     return "\n".join(lines)
+
+
+def _origin(key: str, origins: Mapping[str, str]) -> str:
+    """Where `key`, or the table around it, was set."""
+    while key and key not in origins:
+        key = key.rpartition(".")[0]
+    return origins.get(key, "settings")

@@ -5,12 +5,15 @@ Standard library only: importing this must stay cheap.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, cast
+
+from claude_comms.errors import ConfigError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -469,7 +472,10 @@ class Conversation(Record):
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """When to ask a model again after a passing fault. All within one deadline, never after text was shown."""
+    """When to ask a model again after a passing fault. All within one deadline, never after text was shown.
+
+    ConfigError for less than one try, and for waits that are negative or without end.
+    """
 
     attempts: int = 5
     """At most this many tries, the first included."""
@@ -478,6 +484,12 @@ class RetryPolicy:
     max_wait_s: float = 30.0
     retry_on: tuple[int, ...] = (408, 409, 429, 500, 502, 503, 504, 529)
     """HTTP statuses worth another try. Lost connections are, too."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("attempts", 1), ("initial_wait_s", 0), ("max_wait_s", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not least <= value < math.inf:
+                raise ConfigError(f"retry.{name}: {value!r} cannot be. Set a number from {least} up.")
 
 
 @dataclass(frozen=True, slots=True)

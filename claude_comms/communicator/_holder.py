@@ -36,6 +36,7 @@ class EngineHolder:
         self._backends = {backend.name: backend for backend in backends}
         self._engine: Engine | None = None
         self._opening: asyncio.Task[Engine] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     async def close(self) -> None:
@@ -54,11 +55,14 @@ class EngineHolder:
         The opening goes on all the same: the store may be waiting for another process, and whoever calls next
         finds it open.
         """
+        if self._opening is not None and self._loop is not asyncio.get_running_loop():
+            raise ConfigError("this was opened in another event loop. Create one in each, or use ModuleCommunicator.")
         if self._engine is not None:
             return self._engine
         if self._closed:
             raise ConfigError("this is closed. Create a new one.")
         if self._opening is None or (self._opening.done() and self._opening.exception() is not None):
+            self._loop = asyncio.get_running_loop()
             self._opening = asyncio.create_task(self._open(), name="claude-comms opening")
         with anyio.move_on_after(within_s):
             return await asyncio.shield(self._opening)

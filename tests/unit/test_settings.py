@@ -114,12 +114,15 @@ def test_retry_settings_come_from_table_and_variables_together(
         ("CLAUDE_COMMS_CONTEXT_BUDGET_TOKENS", "10"),
         ("CLAUDE_COMMS_DATABASE_URL", "postgresql://localhost/x"),
         ("CLAUDE_COMMS_RETRY__ATTEMPTS", "many"),
+        ("CLAUDE_COMMS_RETRY__ATTEMPTS", "0"),
+        ("CLAUDE_COMMS_RETRY__INITIAL_WAIT_S", "-1"),
+        ("CLAUDE_COMMS_RETRY__MAX_WAIT_S", "nan"),
         ("CLAUDE_COMMS_RETRY", "many"),
     ],
 )
 def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(ConfigError, match=variable.partition("__")[0]):
+    with pytest.raises(ConfigError, match=f"^{variable}: "):
         Settings.load()
 
 
@@ -134,6 +137,9 @@ def test_a_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: st
         ('home = "/x"', "home cannot be set in this file"),
         ("[retry]\nattempts = 'x'", r"retry\.attempts: "),
         ("[retry]\nattempt = 1", r"retry\.attempt: "),
+        ("[retry]\nattempts = 0", r"config\.toml: retry\.attempts: 0 cannot be\. Set a number from 1 up"),
+        ("[retry]\ninitial_wait_s = -0.5", r"config\.toml: retry\.initial_wait_s: -0\.5 cannot be"),
+        ("[retry]\nmax_wait_s = inf", r"config\.toml: retry\.max_wait_s: inf cannot be"),
         ("model = ", "not TOML"),
     ],
 )
@@ -142,6 +148,21 @@ def test_a_wrong_key_is_named_with_its_file(toml: Callable[[str], Path], text: s
     with pytest.raises(ConfigError, match=says) as caught:
         Settings.load()
     assert str(path) in str(caught.value)
+
+
+def test_of_a_table_from_two_sources_the_one_that_is_wrong_is_named(
+    monkeypatch: pytest.MonkeyPatch, toml: Callable[[str], Path]
+) -> None:
+    path = toml("[retry]\nattempts = 0\n")
+    monkeypatch.setenv("CLAUDE_COMMS_RETRY__MAX_WAIT_S", "3")
+    with pytest.raises(ConfigError) as caught:
+        Settings.load()
+    assert str(caught.value).startswith(f"{path}: retry.attempts: ")
+
+
+def test_a_wrong_argument_inside_a_table_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^argument: retry\.attempts: -1 cannot be"):
+        Settings.load({"retry": {"attempts": -1}})
 
 
 def test_a_file_that_cannot_be_read_is_told(home: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from claude_comms.errors import ConfigError
 from claude_comms.types import (
     HistoryMessage,
     Message,
@@ -17,6 +20,7 @@ from claude_comms.types import (
     Prompt,
     Reply,
     Retried,
+    RetryPolicy,
     Role,
     Source,
     SystemBlock,
@@ -117,3 +121,19 @@ def test_a_prompts_system_is_also_one_text() -> None:
         TokenCount(1),
     )
     assert prompt.system_text == "one\n\ntwo"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("attempts", value) for value in (0, -1, "3", None)),
+        *((name, value) for name in ("initial_wait_s", "max_wait_s") for value in (-0.1, math.inf, math.nan, "1")),
+    ],
+)
+def test_a_retry_policy_that_cannot_be_is_refused_by_its_field(field: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"^retry\.{field}: .* cannot be\. Set a number from [01] up"):
+        RetryPolicy(**{field: value})
+
+
+def test_a_retry_policy_may_never_wait_and_know_no_status() -> None:
+    assert RetryPolicy(attempts=1, initial_wait_s=0, max_wait_s=0, retry_on=()).retry_on == ()

@@ -133,11 +133,10 @@ class Turn:
     def _wait(self, state: RetryCallState) -> float:
         from tenacity import wait_exponential, wait_random
 
-        asked = _problem_of(state).retry_after_s
-        if asked is not None:
-            return asked
         first, longest = self._policy.initial_wait_s, self._policy.max_wait_s
-        return min(longest, (wait_exponential(multiplier=first, max=longest) + wait_random(0, first / 2))(state))
+        ours = min(longest, (wait_exponential(multiplier=first, max=longest) + wait_random(0, first / 2))(state))
+        # A date that has passed, or a clock that is ahead, must not make us ask in a tight loop.
+        return max(ours, _problem_of(state).retry_after_s or 0.0)
 
     async def _record(self, state: RetryCallState) -> None:
         retried = Retried(state.attempt_number, _problem_of(state).reason, state.upcoming_sleep)

@@ -108,7 +108,11 @@ class AnswerSoFar:
         self._count(usage)
 
     def _delta(self, index: int, delta: Any) -> str:
-        block = self._blocks.get(index) or self._blocks.setdefault(index, _Block(None))
+        block = self._blocks.get(index)
+        if block is None:
+            raise BackendProtocolError(
+                "the Messages API went on with a part of its answer that it had not begun. Ask again.", backend="api"
+            )
         kind = delta["type"]
         if kind == "text_delta":
             return self._text(block, delta["text"])
@@ -155,7 +159,7 @@ class _Block:
     @property
     def blank(self) -> bool:
         """Whether it is a text block without text, which the API would refuse."""
-        return self.opened is None or (self.opened["type"] == "text" and not "".join(self.parts).strip())
+        return self.opened["type"] == "text" and not "".join(self.parts).strip()
 
     def whole(self) -> dict[str, Any]:
         """The block as the API takes it back."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import anyio
 import anyio.to_thread
@@ -172,6 +172,9 @@ class MessagesApiBackend:
                 return self._problem(error.__cause__, model)
             case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.UnsupportedProtocol() | httpx2.ProxyError():
                 return self._wording.unreachable(str(error) or type(error).__name__)
+            case ExceptionGroup():  # from the tasks that try a host's addresses side by side
+                inner = _innermost(error)
+                return self._wording.unreachable(f"{type(inner).__name__}: {inner}")
             case anthropic.APITimeoutError() | httpx2.TimeoutException():
                 return self._wording.stalled(self._idle_s)
             case anthropic.APIConnectionError() | httpx2.TransportError() | OSError():
@@ -200,6 +203,13 @@ class MessagesApiBackend:
         if isinstance(value, int) and value >= 0:
             return TokenCount(value, estimated=False)
         raise self._wording.nonsense("a count of tokens that is no number").error
+
+
+def _innermost(error: Exception) -> Exception:
+    """What went wrong first: a group's own text only counts what is in it."""
+    while isinstance(error, ExceptionGroup):
+        error = cast("ExceptionGroup[Exception]", error).exceptions[0]
+    return error
 
 
 def _system(prompt: Prompt) -> dict[str, Any]:

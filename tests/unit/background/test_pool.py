@@ -113,13 +113,14 @@ async def test_another_spec_gets_another_instance_also_within_one_conversation(o
 
 
 async def test_when_all_places_are_taken_the_least_recently_used_idle_instance_makes_room() -> None:
-    async with make(places=2) as pool:
-        oldest = await ask(pool, spec("b"))
-        newer = await ask(pool, spec("c"), "c_2")
-        assert await ask(pool, spec("b")) == oldest  # so that the other one is the older now
-        await ask(pool, spec("d"), "c_3")
-        assert pool.get(newer).state is InstanceState.STOPPED
-        assert pool.list()[0].instance_id == oldest
+    async with make(places=3) as pool:
+        oldest = await ask(pool, spec("b"), "c_1")
+        middle = await ask(pool, spec("c"), "c_2")
+        newest = await ask(pool, spec("d"), "c_3")
+        assert await ask(pool, spec("b"), "c_1") == oldest  # so that neither the oldest nor the newest is next to go
+        await ask(pool, spec("e"), "c_4")
+        assert pool.get(middle).state is InstanceState.STOPPED
+        assert {oldest, newest} < {instance.instance_id for instance in pool.list()}
 
 
 async def test_the_session_of_an_instance_that_made_room_is_closed() -> None:

@@ -439,11 +439,12 @@ async def test_retry_after_may_be_a_date(api: LoopbackAPI, asker: Asker) -> None
     assert 10 < asker.slept[0] <= 20
 
 
-async def test_a_retry_after_in_the_past_means_now(api: LoopbackAPI, asker: Asker) -> None:
-    api.fail(Fault.status(529, retry_after="Wed, 21 Oct 2015 07:28:00 GMT"))
-    api.fail(Fault.status(529, retry_after=-5))
+@pytest.mark.parametrize("header", ["Wed, 21 Oct 2015 07:28:00 GMT", -5, 0, 0.01])
+async def test_a_retry_after_never_shortens_our_own_wait(header: float | str, api: LoopbackAPI, asker: Asker) -> None:
+    api.fail(Fault.status(529, retry_after=header), times=2)
     await asker.ask()
-    assert asker.slept == [0.0, 0.0]
+    assert 0.5 <= asker.slept[0] <= 0.75
+    assert 1.0 <= asker.slept[1] <= 1.25
 
 
 @pytest.mark.parametrize("header", ["soon", "nan", "inf", "", "1e999", "Wed, 99 Foo 2015"])
@@ -679,6 +680,17 @@ async def test_text_of_lone_surrogates_can_be_stored(api: LoopbackAPI, asker: As
     text.encode()
 
 
+@pytest.mark.parametrize("index", [1, 7, None])
+async def test_a_piece_of_a_block_that_never_began_is_refused(
+    index: int | None, api: LoopbackAPI, asker: Asker
+) -> None:
+    piece = {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": "stray"}}
+    api.fail(Fault.odd_event(piece))
+    error = await asker.failure()
+    assert isinstance(error, BackendProtocolError)
+    assert "stray" not in asker.shown
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -751,6 +763,15 @@ async def test_an_address_that_is_none_is_a_typed_error(address: str) -> None:
     backend = MessagesApiBackend(api_key="sk-x", base_url=address, retry=RetryPolicy(attempts=1))
     with pytest.raises(BackendError):
         await Asker(backend, await backend.open(SPEC), []).ask()
+    await backend.close()
+
+
+async def test_a_connection_that_fails_in_a_group_is_told_in_the_words_of_its_cause() -> None:
+    backend = MessagesApiBackend(api_key="sk-x", base_url="http://127.0.0.1:99999", retry=RetryPolicy(attempts=1))
+    error = await Asker(backend, await backend.open(SPEC), []).failure()
+    assert isinstance(error, BackendUnavailableError)
+    assert "port must be 0-65535" in str(error)
+    assert "TaskGroup" not in str(error)
     await backend.close()
 
 
