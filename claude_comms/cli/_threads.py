@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from claude_comms.communicator import ModuleCommunicator
+    from claude_comms.conversations import SearchHit
     from claude_comms.types import Conversation, Message
 
 __all__ = ["archive", "reading", "show_hits", "show_list", "show_thread"]
