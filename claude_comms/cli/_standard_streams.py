@@ -58,7 +58,7 @@ def _telling(stream: TextIO) -> TextIO:
         return stream
     encoding, errors, by_line, at_once = stream.encoding, stream.errors, stream.line_buffering, stream.write_through
     stream.detach()
-    return io.TextIOWrapper(_Stdout(), encoding, errors, line_buffering=by_line, write_through=at_once)
+    return io.TextIOWrapper(_Stdout(at_once=at_once), encoding, errors, line_buffering=by_line, write_through=at_once)
 
 
 class _Stdout(io.BufferedWriter):
@@ -68,12 +68,17 @@ class _Stdout(io.BufferedWriter):
     again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool) -> None:
+        """`at_once` as Python's own stdout does with ``-u``: nothing is held back."""
         super().__init__(io.FileIO(_STDOUT, "w", closefd=False))
+        self._at_once = at_once
 
     def write(self, data: Buffer, /) -> int:
         with _as_output_error():
-            return super().write(data)
+            count = super().write(data)
+        if self._at_once:
+            self.flush()
+        return count
 
     def flush(self) -> None:
         with _as_output_error():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import anyio
@@ -26,7 +27,7 @@ from claude_comms.errors import (
 from claude_comms.types import BackendFeatures, RetryPolicy, TokenCount
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
     from anthropic import AsyncAnthropic, AsyncStream
 
@@ -38,10 +39,15 @@ _BASE_URL = "https://api.anthropic.com"
 _PATH = "/v1/messages"
 _KEY = re.compile(r"[\x21-\x7e]+")
 _CLOSE_S = 1.0
+_CLIENTS = 8
+_ROOM = 8
+"""httpcore2 2.16 asks the system about each idle connection of a client for every request: with 64 of them that takes
+longer than all that we do for a turn. So a client has room for a few turns at once, and more of them need more."""
 
 
 class MessagesApiBackend:
-    """Asks the Messages API. One HTTP client serves all sessions; it is made when the first one opens.
+    """Asks the Messages API. One HTTP client serves all sessions, made when the first one opens; when many ask at
+    once, up to eight do.
 
     Key and address are those given here, never ones from the environment. `idle_s` bounds how long the
     API may send nothing, not even a ping; `connect_s` how long a connection may take. `sleep` waits between tries.
@@ -64,7 +70,9 @@ class MessagesApiBackend:
         self._key = (api_key or "").strip()
         self._base_url = base_url or _BASE_URL
         self._wording = Wording(self._base_url, self._key)
-        self._client: AsyncAnthropic | None = None
+        self._clients: dict[int, AsyncAnthropic] = {}
+        self._under_way = [0] * _CLIENTS
+        """How many turns each client is serving."""
         self._opening = anyio.Lock()
 
     @property
@@ -84,7 +92,7 @@ class MessagesApiBackend:
             raise PermissionDeniedError(
                 f"backend api has no tools, so it cannot grant {grant!r}. Use backend claude-code.", grant=grant
             )
-        await self._opened()
+        await self._opened(0)
         return MessagesApiSession(self)
 
     async def health(self) -> BackendHealth:
@@ -97,14 +105,14 @@ class MessagesApiBackend:
 
     async def close(self) -> None:
         """Close the connections, within a second."""
-        client, self._client = self._client, None
-        if client is not None:
-            with anyio.move_on_after(_CLOSE_S, shield=True):
+        clients, self._clients = self._clients, {}
+        with anyio.move_on_after(_CLOSE_S, shield=True):
+            for client in clients.values():
                 await client.close()
 
     async def count_tokens(self, prompt: Prompt, model: str, *, timeout_s: float = 10.0) -> TokenCount:
         """The API's own count of the prompt's tokens. One try, at most `timeout_s`; errors as `ask` raises them."""
-        client = await self._opened()
+        client = await self._opened(0)
         asked: Any = {"model": model, "messages": messages_of(prompt), **_system(prompt)}
         with anyio.move_on_after(timeout_s):
             try:
@@ -116,15 +124,27 @@ class MessagesApiBackend:
             f"the Messages API did not count the tokens within {timeout_s:g} s. Use an estimate.", deadline_s=timeout_s
         )
 
-    def turn(self, request: TurnRequest, emit: Emit) -> Turn:
-        """The way of one question, ready to run."""
+    @contextmanager
+    def client(self) -> Generator[int]:
+        """The number of the client for one turn: the first that has room, so that few turns share connections."""
+        number = next((at for at, turns in enumerate(self._under_way) if turns < _ROOM), None)
+        if number is None:
+            number = self._under_way.index(min(self._under_way))
+        self._under_way[number] += 1
+        try:
+            yield number
+        finally:
+            self._under_way[number] -= 1
+
+    def turn(self, request: TurnRequest, emit: Emit, client_number: int) -> Turn:
+        """The way of one question through that client, ready to run."""
         options: Any = {
             "model": request.model,
             **_system(request.prompt),
         }
 
         async def send(messages: Any, max_tokens: int) -> AsyncStream[object]:
-            client = await self._opened()
+            client = await self._opened(client_number)
             from anthropic import AsyncStream
 
             # What `messages.create` does, save making a pydantic model of each event: that takes a sixth of the turn.
@@ -141,18 +161,18 @@ class MessagesApiBackend:
             wording=self._wording,
         )
 
-    async def _opened(self) -> AsyncAnthropic:
-        """The SDK's client, made in a worker thread: importing the SDK takes about a second."""
-        if self._client is None:
+    async def _opened(self, number: int) -> AsyncAnthropic:
+        """The SDK's client of that number, made in a worker thread: importing the SDK takes about a second."""
+        if number not in self._clients:
             problem = self._key_problem()
             if problem:
                 raise BackendUnavailableError(
                     f"backend api: {problem}. Set ANTHROPIC_API_KEY, or use backend offline.", backend="api"
                 )
             async with self._opening:
-                if self._client is None:
-                    self._client = await anyio.to_thread.run_sync(self._new_client)
-        return self._client
+                if number not in self._clients:
+                    self._clients[number] = await anyio.to_thread.run_sync(self._new_client)
+        return self._clients[number]
 
     def _fail(self, error: BackendError, cause: BaseException | None) -> NoReturn:
         """Raise `error`; its cause is dropped where a traceback of it would print the key."""
@@ -232,8 +252,11 @@ class MessagesApiSession:
         """See `Session.ask`. Errors carry `partial`, `usage` and `retries`."""
         if self._closed:
             raise BackendUnavailableError("this session of backend api is closed. Open another.", backend="api")
+        with self._backend.client() as number:
+            return await self._run(self._backend.turn(request, emit, number), request)
+
+    async def _run(self, turn: Turn, request: TurnRequest) -> TurnResult:
         began = anyio.current_time()
-        turn = self._backend.turn(request, emit)
         self._interrupted = False
         try:
             with anyio.CancelScope(deadline=math.inf if request.deadline is None else request.deadline) as self._scope:

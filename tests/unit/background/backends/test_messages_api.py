@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -230,6 +231,24 @@ async def test_sessions_share_connections(api: LoopbackAPI, asker: Asker) -> Non
         await asker.ask()
         await other.ask()
     assert api.open_connections == 1
+
+
+async def test_many_turns_at_once_are_spread_over_clients_and_few_share_the_first(
+    api: LoopbackAPI, asker: Asker
+) -> None:
+    with contextlib.ExitStack() as turns:
+        numbers = [turns.enter_context(asker.backend.client()) for _ in range(70)]
+    assert numbers[:9] == [0] * 8 + [1]
+    assert [numbers.count(number) for number in range(8)] == [9] * 6 + [8] * 2
+    with asker.backend.client() as number:
+        assert number == 0
+    sessions = [await asker.backend.open(SPEC) for _ in range(9)]
+    async with anyio.create_task_group() as asking:
+        for session in sessions:
+            asking.start_soon(Asker(asker.backend, session, []).ask)
+    assert len(api.requests) == 9
+    await asker.backend.close()
+    await anyio.to_thread.run_sync(api.wait_for_connections, 0)
 
 
 async def test_nothing_is_taken_from_the_environment(
