@@ -227,7 +227,8 @@ async def test_the_record_is_of_the_paths_that_claude_code_used(
     (module_path / "linked.txt").symlink_to(module_path / "sub" / "notes.txt")
     (module_path / "secrets").mkdir()
     asked = [
-        f"{inside}/secrets/../pages.py", f" {outside}", f"{inside}/.env ", f"{inside}/linked.txt", "nowhere.txt", "~root/.bashrc",
+        f"{inside}/secrets/../pages.py", f" {outside}", f"{inside}/.env ", f"{inside}/linked.txt", "nowhere.txt",
+        "~root/.bashrc",
     ]  # fmt: skip
     api.answer(Answer(blocks=tuple(ToolUse("Read", {"file_path": path}) for path in asked)))
     result = await told.ask("read")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -58,6 +58,8 @@ class _Call:
     tool: str
     arguments: Mapping[str, Any]
     outcome: ToolUsed | Refused | None = None
+    files: list[Path] = field(default_factory=list["Path"])
+    """What it read, with links followed."""
 
     @property
     def used(self) -> ToolUsed:
@@ -94,7 +96,6 @@ class TurnReader:
         self._told = 0
         self.rulings: Mapping[str, Decision] = {}
         """What was decided before each call, by the call's id; grows while the turn runs."""
-        self._files: dict[str, None] = {}
         self.retries: list[Retried] = []
         self.tools: list[ToolUsed] = []
         self.refusals: list[Refused] = []
@@ -113,8 +114,12 @@ class TurnReader:
 
     @property
     def files(self) -> tuple[Source, ...]:
-        """The files that were read, relative to the module's path where they are in it."""
-        return tuple(Source("file", path) for path in self._files)
+        """The files that were read, in the order of the calls, relative to the module's path where they are in it."""
+        base = self._directory.resolve()
+        paths = dict.fromkeys(path for call in self._calls.values() for path in call.files)
+        return tuple(
+            Source("file", str(path.relative_to(base) if path.is_relative_to(base) else path)) for path in paths
+        )
 
     def failure(self, result: ResultMessage) -> BackendError | None:
         """What is wrong with the turn that ended with `result`; None for a complete answer."""
@@ -277,18 +282,11 @@ class TurnReader:
 
     def _note_result(self, call: _Call, ruling: Decision | None, result: object) -> None:
         if call.tool == "Read" and ruling is not None and ruling.path is not None:
-            self._note_file(ruling.path)
+            call.files.append(ruling.path)
         elif call.tool == "Grep" and call.arguments.get("output_mode") == "content":
-            self._note_found(result)
-
-    def _note_found(self, result: object) -> None:
-        names = cast("dict[str, Any]", result).get("filenames") if isinstance(result, dict) else None
-        for name in cast("list[object]", names) if isinstance(names, list) else []:
-            self._note_file((self._directory / str(name)).resolve())
-
-    def _note_file(self, path: Path) -> None:
-        base = self._directory.resolve()
-        self._files[str(path.relative_to(base)) if path.is_relative_to(base) else str(path)] = None
+            names = as_mapping(result).get("filenames")
+            found = cast("list[object]", names) if isinstance(names, list) else []
+            call.files.extend((self._directory / str(name)).resolve() for name in found)
 
     async def _take_retry(self, data: Mapping[str, Any]) -> None:
         status, reason = data.get("error_status"), str(data.get("error") or "the connection failed")
