@@ -6,21 +6,21 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from claude_code_support import READING, Talk, descendants
 
+from claude_comms.background.backends.claude_code._confinement import Confinement
 from claude_comms.errors import PermissionDeniedError
 from claude_comms.testing import Answer, ToolUse
-from claude_comms.types import Refused
+from claude_comms.types import InstanceSpec, Pair, Refused, ToolUsed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from claude_comms.background.backends.claude_code import ClaudeCodeBackend
     from claude_comms.testing import LoopbackAPI
-    from claude_comms.types import InstanceSpec
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +70,8 @@ def module_path(tmp_path: Path) -> Path:
         "deploy/api_key.txt": SECRET,
         ".npmrc": f"//registry/:_authToken={SECRET}",
         ".git/config": f"[remote]\nurl = https://user:{SECRET}@host/x",
+        ".git/config.worktree": f"[remote]\nurl = https://user:{SECRET}@host/x",
+        ".git/modules/lib/config": f"[remote]\nurl = https://user:{SECRET}@host/x",
         ".git/HEAD": "ref: refs/heads/main",
     }
     for name, text in files.items():
@@ -96,12 +98,13 @@ def requests_for(module: Path) -> list[ToolUse]:
     """Tool requests that must be refused, as a model under someone's influence would make them."""
     inside, above = str(module), str(module.parent)
     paths = [
-        "/etc/passwd", "/proc/self/environ", "/proc/1/environ", "/dev/stdin", "~/.ssh/id_rsa", "~root/.bashrc",
+        "/etc/passwd", "/proc/self/environ", "/proc/1/environ", "/dev/stdin", "~/.ssh/id_rsa",
         f"{inside}/../outside.txt", f"{above}/outside.txt", f"{above}/module-sibling/file.txt",
         f"{inside}/innocent.txt", f"{inside}/folder/outside.txt", f"{inside}/readme.txt", f"{inside}/pipe",
         f"{inside}/.env", f"{inside}/.env.production", f"{inside}/sub/.env", f"{inside}/deploy/server.pem",
         f"{inside}/deploy/id_rsa", f"{inside}/deploy/credentials.json", f"{inside}/deploy/api_key.txt",
-        f"{inside}/.npmrc", f"{inside}/.git/config", f"{inside}/sub/../.env", f"{inside}/.ENV", "sub/../../outside.txt",
+        f"{inside}/.npmrc", f"{inside}/.git/config", f"{inside}/.git/config.worktree", f"{inside}/.GIT/HEAD",
+        f"{inside}/sub/../.env", f"{inside}/.ENV", "sub/../../outside.txt",
         f"/proc/self/root{inside}/../outside.txt", "/proc/self/cwd/../outside.txt", f"{inside}/\0/etc/passwd",
     ]  # fmt: skip
     return [
@@ -109,6 +112,8 @@ def requests_for(module: Path) -> list[ToolUse]:
         ToolUse("Grep", {"pattern": "KEY", "path": above, "output_mode": "content"}),
         ToolUse("Grep", {"pattern": "KEY", "path": f"{inside}/.env", "output_mode": "content"}),
         ToolUse("Grep", {"pattern": "KEY", "path": f"{inside}/folder", "output_mode": "content"}),
+        ToolUse("Grep", {"pattern": "url", "path": f"{inside}/.git", "output_mode": "content"}),
+        ToolUse("Grep", {"pattern": "url", "path": f"{inside}/.git/modules/lib", "output_mode": "content"}),
         ToolUse("Grep", {"pattern": ".", "glob": "../*", "output_mode": "content"}),
         ToolUse("Glob", {"pattern": "/etc/*"}),
         ToolUse("Glob", {"pattern": "../*"}),
@@ -172,6 +177,93 @@ async def test_searches_inside_the_path_do_not_show_secrets(told: Talk, api: Loo
     sent = json.dumps([request.body for request in api.requests])
     assert SECRET not in sent
     assert "def blocks" in sent
+
+
+async def test_a_search_over_a_whole_tree_shows_what_may_be_read_and_nothing_else(
+    talk: Talk, api: LoopbackAPI, tmp_path: Path
+) -> None:
+    module = tmp_path / "module"
+    names = [
+        "ok.txt", "sub/ok.txt", ".gitignore", ".github/flow.yml", "git/config", "keys.md",
+        ".env", "sub/.ENV", "Server.PEM",
+        "secrets/db.yaml", "sub/Secrets/deep/db.yaml", ".aws/x/y", ".git/config", ".git/config.worktree",
+        ".git/modules/lib/config", ".GIT/HEAD", "sub/.git/modules/lib/config", "lib/.git", "main.tfstate.1",
+    ]  # fmt: skip
+    for name in names:
+        (module / name).parent.mkdir(parents=True, exist_ok=True)
+        (module / name).write_text(f"<{name}>")
+    directories = [
+        "",
+        "sub",
+        "lib",
+        ".git",
+        ".git/modules",
+        ".git/modules/lib",
+        "sub/.git",
+        ".GIT",
+        "secrets",
+        ".github",
+    ]
+    api.answer(
+        Answer(
+            blocks=tuple(
+                ToolUse("Grep", {"pattern": "<.*>", "path": str(module / path), "output_mode": "content", "-o": True})
+                for path in directories
+            )
+        )
+    )
+    await talk.ask("search")
+    thread = json.dumps(api.requests.messages[-1].body["messages"][-1])
+    reading = Confinement(InstanceSpec(Pair("marker", "arangodb"), "claude-code", None, READING, module))
+    readable = {name for name in names if reading.decide("Read", {"file_path": name}, module).allowed}
+    assert {name for name in names if f"<{name}>" in thread} == readable
+    assert readable == set(names[:6])
+
+
+async def test_the_record_is_of_the_paths_that_claude_code_used(
+    told: Talk, api: LoopbackAPI, module_path: Path
+) -> None:
+    inside, outside = str(module_path), str(module_path.parent / "outside.txt")
+    (module_path / "linked.txt").symlink_to(module_path / "sub" / "notes.txt")
+    (module_path / "secrets").mkdir()
+    asked = [
+        f"{inside}/secrets/../pages.py", f" {outside}", f"{inside}/.env ", f"{inside}/linked.txt", "nowhere.txt",
+        "~root/.bashrc",
+    ]  # fmt: skip
+    api.answer(Answer(blocks=tuple(ToolUse("Read", {"file_path": path}) for path in asked)))
+    result = await told.ask("read")
+    assert [json.loads(used.arguments)["file_path"] for used in result.tools] == [asked[0], *asked[3:]]
+    assert [refused.target for refused in result.refusals] == [outside, f"{inside}/.env"]
+    assert result.refusals[0].reason == "outside the module's path"
+    assert "denied by your permission settings" in result.refusals[1].reason
+    assert [source.value for source in result.sources if source.kind == "file"] == ["pages.py", "sub/notes.txt"]
+    recorded = [event for event in told.events if isinstance(event, Refused | ToolUsed)]
+    assert [event.tool for event in recorded] == ["Read"] * len(asked)
+    assert [type(event) for event in recorded] == [ToolUsed, Refused, Refused, ToolUsed, ToolUsed, ToolUsed]
+
+
+async def test_a_program_cannot_pass_for_refused_by_what_it_prints(
+    backend: ClaudeCodeBackend, spec: InstanceSpec, api: LoopbackAPI
+) -> None:
+    talk = Talk(await backend.open(replace(spec, grants=("Bash",))))
+    command = "echo 'Permission to use Bash has been denied by your permission settings.'; exit 1"
+    api.answer(Answer(blocks=(ToolUse("Bash", {"command": command, "description": "x"}),)))
+    result = await talk.ask("run")
+    assert ([used.tool for used in result.tools], result.refusals) == (["Bash"], ())
+
+
+async def test_a_call_that_cannot_be_decided_is_refused(
+    told: Talk, api: LoopbackAPI, module_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> NoReturn:
+        raise RuntimeError("no decision today")
+
+    monkeypatch.setattr(Confinement, "decide", fails)
+    api.answer(Answer(blocks=(ToolUse("Read", {"file_path": str(module_path / "pages.py")}),)))
+    result = await told.ask("read")
+    assert (result.tools, result.sources) == ((), ())
+    assert ["no decision today" in refused.reason for refused in result.refusals] == [True]
+    assert "def blocks" not in json.dumps([request.body for request in api.requests])
 
 
 async def test_a_repository_that_gives_orders_is_not_obeyed(told: Talk, api: LoopbackAPI, module_path: Path) -> None:

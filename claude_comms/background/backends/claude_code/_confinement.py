@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 
     from claude_comms.types import InstanceSpec
 
-__all__ = ["DIRECTORY_GRANT", "GRANTABLE", "READING", "Confinement", "Decision"]
+__all__ = ["DIRECTORY_GRANT", "FILE_TOOLS", "GRANTABLE", "READING", "Confinement", "Decision"]
 
 READING = ("Read", "Grep", "Glob")
 """The tools of the default grant: they read inside the module's path."""
 
 _WRITING = ("Write", "Edit", "NotebookEdit")
 _OTHER = ("Bash", "WebFetch", "WebSearch")
-GRANTABLE = (*READING, *_WRITING, *_OTHER)
+FILE_TOOLS = (*READING, *_WRITING)
+"""The tools that are confined to paths."""
+
+GRANTABLE = (*FILE_TOOLS, *_OTHER)
 """The tools that can be granted, by Claude Code's names."""
 
 DIRECTORY_GRANT = "directory:"
@@ -46,6 +49,8 @@ class Decision:
     allowed: bool
     target: str
     reason: str
+    path: Path | None = None
+    """Where an allowed file tool goes, with all links followed."""
 
 
 class Confinement:
@@ -77,6 +82,14 @@ class Confinement:
         own = [] if spec.directory is None else [spec.directory]
         self._roots = tuple(path.resolve() for path in (*own, *directories))
 
+    def rule(self, tool: str, arguments: Mapping[str, Any], directory: Path) -> Decision:
+        """The same as `decide`, and a refusal where it raises: what cannot be decided may not happen."""
+        try:
+            return self.decide(tool, arguments, directory)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the call may not happen
+            reason = f"it could not be decided: {shorten(repr(error), _SHOWN_CHARACTERS)}"
+            return Decision(allowed=False, target="", reason=reason)
+
     def decide(self, tool: str, arguments: Mapping[str, Any], directory: Path) -> Decision:
         """Whether `tool` may be called with `arguments` by a process that sits in `directory`."""
         target = _target(arguments)
@@ -86,11 +99,13 @@ class Confinement:
             return Decision(allowed=False, target=target, reason=f"{tool} is not granted")
         if tool in _OTHER:
             return Decision(allowed=True, target=target, reason=f"{tool} is granted")
-        for path in self._paths(tool, arguments, directory):
+        paths = list(self._paths(tool, arguments, directory))
+        for path in paths:
             reason = self._objection(path)
             if reason is not None:
                 return Decision(allowed=False, target=target, reason=reason)
-        return Decision(allowed=True, target=target, reason=f"{tool} is granted inside the module's path")
+        reason = f"{tool} is granted inside the module's path"
+        return Decision(allowed=True, target=target, reason=reason, path=paths[0].resolve())
 
     def _of_server(self, tool: str) -> bool:
         # No name of a server holds "__", so none is the beginning of another's.
@@ -108,6 +123,7 @@ class Confinement:
     def _objection(self, path: Path) -> str | None:
         try:
             resolved = path.resolve()
+            odd = resolved.exists() and not (resolved.is_file() or resolved.is_dir())
         except (OSError, ValueError, RuntimeError):
             return "the path cannot be followed"
         root = next((root for root in self._roots if resolved.is_relative_to(root)), None)
@@ -120,9 +136,7 @@ class Confinement:
             pattern = secret_in(part)
             if pattern is not None:
                 return f"looks like a secret ({pattern})"
-        if resolved.exists() and not (resolved.is_file() or resolved.is_dir()):
-            return "neither a file nor a directory"
-        return None
+        return "neither a file nor a directory" if odd else None
 
 
 def _expanded(path: str) -> str:

@@ -34,6 +34,9 @@ from claude_comms.types import CLAUDE_CODE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from claude_agent_sdk import ToolPermissionContext
+
+    from claude_comms.background.backends.claude_code._confinement import Decision
     from claude_comms.background.backends.claude_code._launch import Launch
     from claude_comms.background.backends.claude_code._workspace import Lease
 
@@ -58,6 +61,8 @@ class Connection:
         self.meter = UsageMeter(resumed=launch.resume is not None)
         self.used = launch.resume is not None
         """Whether the session holds anything yet."""
+        self.rulings: dict[str, Decision] = {}
+        """What was decided in this turn, by the call's id: on the arguments as Claude Code will use them."""
         self._lease = lease
         self._process = ClaudeProcess()
         self._transport = ProcessTransport(self._process, launch.argv(), launch.directory, launch.environment)
@@ -72,10 +77,8 @@ class Connection:
             verbatim_prompts=True,
         )
 
-    async def _before_tool(self, data: Any, _use_id: str | None, _context: Any) -> Any:
-        decision = self.launch.confinement.decide(
-            str(data.get("tool_name")), data.get("tool_input") or {}, self.launch.directory
-        )
+    async def _before_tool(self, data: Any, use_id: str | None, _context: Any) -> Any:
+        decision = self._rule(use_id, str(data.get("tool_name")), data.get("tool_input") or {})
         verdict = "allow" if decision.allowed else "deny"
         return {
             "hookSpecificOutput": {
@@ -85,9 +88,16 @@ class Connection:
             }
         }
 
-    async def _may_use(self, tool: str, arguments: dict[str, Any], _context: Any) -> Any:
-        decision = self.launch.confinement.decide(tool, arguments, self.launch.directory)
+    async def _may_use(self, tool: str, arguments: dict[str, Any], context: ToolPermissionContext) -> Any:
+        decision = self._rule(context.tool_use_id, tool, arguments)
         return PermissionResultAllow() if decision.allowed else PermissionResultDeny(message=decision.reason)
+
+    def _rule(self, use_id: str | None, tool: str, arguments: Any) -> Decision:
+        """Decide, and put it on record."""
+        decision = self.launch.confinement.rule(tool, arguments, self.launch.directory)
+        if use_id is not None:
+            self.rulings[use_id] = decision
+        return decision
 
     # --- life ---
 
@@ -171,6 +181,7 @@ class Connection:
             await self._guarded(self._client.set_model(model))
             self.model = model
         self.used = True
+        self.rulings.clear()
         self.meter.begin_turn()
         await self._guarded(self._client.query(text))
 

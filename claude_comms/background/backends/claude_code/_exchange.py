@@ -51,6 +51,7 @@ class Exchange:
     ) -> None:
         self._connection = connection
         self._reader = reader
+        reader.rulings = connection.rulings
         self._request = request
         self._limits = limits
         self._drop = drop
@@ -70,6 +71,7 @@ class Exchange:
         try:
             await self._connection.send(self._request.prompt.message, model=self._request.model)
             result = await self._read()
+            await self._reader.settle()
         except GeneratorExit:  # nothing may be awaited any more
             raise
         except BaseException as error:
@@ -92,6 +94,8 @@ class Exchange:
                     retryable=True,
                 )
             message = await self._connection.next_message(self._patience())
+            if message is None:
+                await self._reader.settle_running()
             self.heard = self.heard or message is not None
             result = None if message is None else await self._reader.take(message)
             if result is not None:
@@ -133,6 +137,8 @@ class Exchange:
         usage = self._connection.meter.streamed
         ended = isinstance(error, TurnFailedError) and error.reason == "interrupted"
         with anyio.CancelScope(shield=True):
+            if isinstance(error, BackendError | DeadlineExceededError):
+                await self._reader.settle()
             if not isinstance(error, TurnFailedError | DeadlineExceededError | BackendUnavailableError):
                 await self._drop()
             elif not ended:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import PurePath
 
-__all__ = ["SECRET_FILES", "SECRET_NAMES", "deny_rules", "secret_in"]
+__all__ = ["SECRET_NAMES", "deny_rules", "secret_in"]
 
 SECRET_NAMES = (
     ".env", ".env.*", "*.env", ".envrc",
@@ -24,29 +24,24 @@ SECRET_NAMES = (
     "secrets.*", "secret.*", "*.secret", "*.secrets", "*api_key*", "*apikey*", "*api-key*", "*private_key*",
     "service-account*.json", "service_account*.json", "client_secret*.json",
     "*.tfstate", "*.tfstate.*", "*.tfvars", ".vault-token", ".vault_pass*",
+    ".git",
 )  # fmt: skip
-"""Patterns for one part of a path, a directory's name or a file's."""
+"""Patterns for one part of a path, a directory's name or a file's; all below such a directory is secret too.
 
-SECRET_FILES = (".git/config", ".git/credentials", ".git/*/config")
-"""Patterns for the end of a path: remotes' addresses often carry a token."""
+None may hold a ``/``: there `*` means one thing to us and another to Claude Code. All of ``.git`` is left out, because
+tokens stand in remotes' addresses, of worktrees and submodules too, and in what was once committed.
+"""
 
 
 def secret_in(path: PurePath) -> str | None:
     """The pattern that a part of `path` matches, or None. Give it relative to the granted directory."""
-    parts = [part.lower() for part in path.parts]
-    for part in parts:
+    for part in path.parts:
         for pattern in SECRET_NAMES:
-            if fnmatchcase(part, pattern):
+            if fnmatchcase(part.lower(), pattern):
                 return pattern
-    whole = "/".join(parts)
-    for pattern in SECRET_FILES:
-        if fnmatchcase(whole, pattern) or fnmatchcase(whole, f"*/{pattern}"):
-            return pattern
     return None
 
 
 def deny_rules() -> list[str]:
     """The same as rules for Claude Code, which applies them to the files that Grep and Glob walk over as well."""
-    names = [f"Read(**/{pattern})" for pattern in (*SECRET_NAMES, *SECRET_FILES)]
-    below = [f"Read(**/{pattern}/**)" for pattern in SECRET_NAMES]
-    return [*names, *below]
+    return [f"Read(**/{pattern}{below})" for pattern in SECRET_NAMES for below in ("", "/**")]

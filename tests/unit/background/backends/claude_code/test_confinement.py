@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -92,7 +93,8 @@ def test_no_text_is_a_path_that_leads_out(text: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [".env", ".ENV", ".env.local", "prod.env", "server.pem", "ID_RSA", "id_ed25519.pub", "a/.ssh/config", "b/.aws/x",
-     "credentials.json", ".git/config", "sub/.git/config", ".git/modules/config", "terraform.tfstate", "my_api_key.txt",
+     "credentials.json", ".git", ".git/config", "sub/.GIT/HEAD", ".git/config.worktree",
+     ".git/modules/lib/config", "terraform.tfstate", "my_api_key.txt",
      "secrets/db.yaml", ".npmrc"],
 )  # fmt: skip
 def test_what_looks_like_a_secret_is_one(name: str) -> None:
@@ -100,14 +102,49 @@ def test_what_looks_like_a_secret_is_one(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["pages.py", "keyboard.py", "src/tokens.py", "environment.yml", "config/git.py", ".git/HEAD", "keys.md"]
+    "name",
+    [
+        "pages.py",
+        "keyboard.py",
+        "src/tokens.py",
+        "environment.yml",
+        "config/git.py",
+        ".gitignore",
+        ".github/x.yml",
+        "keys.md",
+    ],
 )
 def test_what_is_ordinary_is_none(name: str) -> None:
     assert secret_in(PurePosixPath(name)) is None
 
 
-def test_every_pattern_is_a_rule_for_claude_code_too() -> None:
-    assert {f"Read(**/{pattern})" for pattern in SECRET_NAMES} <= set(deny_rules())
+def test_every_pattern_is_a_rule_for_claude_code_too_and_so_is_all_below_it() -> None:
+    rules = set(deny_rules())
+    assert {f"Read(**/{pattern}{below})" for pattern in SECRET_NAMES for below in ("", "/**")} == rules
+    assert "Read(**/.git/**)" in rules
+
+
+def test_no_pattern_spans_directories_where_its_star_would_mean_two_things() -> None:
+    assert not [pattern for pattern in SECRET_NAMES if "/" in pattern]
+
+
+def test_a_name_that_the_system_cannot_look_up_is_refused(tmp_path: Path) -> None:
+    decision = confined(tmp_path, "Read").decide("Read", {"file_path": "a" * 300}, tmp_path)
+    assert (decision.allowed, decision.reason) == (False, "the path cannot be followed")
+
+
+def test_a_decision_that_fails_is_a_refusal(tmp_path: Path) -> None:
+    unreadable: Any = ["no", "mapping"]
+    decision = confined(tmp_path, "Read").rule("Read", unreadable, tmp_path)
+    assert not decision.allowed
+    assert "could not be decided" in decision.reason
+
+
+def test_an_allowed_read_says_where_it_goes_with_links_followed(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x")
+    (tmp_path / "link.py").symlink_to(tmp_path / "a.py")
+    decision = confined(tmp_path, "Read").decide("Read", {"file_path": "link.py"}, tmp_path)
+    assert decision.path == (tmp_path / "a.py").resolve()
 
 
 def test_reading_cannot_be_granted_without_a_path() -> None:
