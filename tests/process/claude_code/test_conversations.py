@@ -10,12 +10,13 @@ import pytest
 from claude_code_support import Talk, descendants
 
 from claude_comms.background.backends.claude_code import ClaudeCodeBackend
+from claude_comms.errors import BackendUnavailableError, TurnFailedError
 from claude_comms.testing import Answer, Fault, Text, Thinking, ToolUse
 from claude_comms.testing._wire import Exchange, Step, error_response, healthy
-from claude_comms.types import Source, ToolUsed, Usage
+from claude_comms.types import HistoryMessage, Role, Source, ToolUsed, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from claude_comms.background.backends.claude_code._session import ClaudeCodeSession
@@ -193,6 +194,94 @@ async def test_a_changed_system_prompt_starts_a_new_process_for_the_same_convers
     await talk.ask("two")
     assert any("it has changed" in text for text in api.requests.messages[-1].system)
     assert said(api.requests.messages[-1])[0::2] == [("user", "one"), ("user", "two")]
+
+
+async def test_each_question_has_the_output_limit_that_it_was_asked_with(
+    talk: Talk, session: ClaudeCodeSession, api: LoopbackAPI
+) -> None:
+    for question, limit in (("one", 8192), ("two", 181), ("three", 8192)):
+        request = replace(talk.request(question), max_output_tokens=limit)
+        result = await session.ask(request, talk.emit)
+        assert result.rebuilt == ""
+        talk.handle = result.session_handle
+        talk.history += [HistoryMessage(Role.QUESTION, question), HistoryMessage(Role.ANSWER, result.text)]
+    assert [request.body["max_tokens"] for request in api.requests.messages] == [8192, 181, 8192]
+    assert said(api.requests.messages[-1])[0::2] == [("user", "one"), ("user", "two"), ("user", "three")]
+
+
+def _delete(transcript: Path) -> None:
+    transcript.unlink()
+
+
+def _tear(transcript: Path) -> None:
+    """Leave the first answer's row half written."""
+    content = transcript.read_bytes()
+    transcript.write_bytes(content[: content.rindex(b'"Answer to one"') + 5] + b"\n")
+
+
+def _change(transcript: Path) -> None:
+    transcript.write_bytes(transcript.read_bytes().replace(b'"Answer to one"', b'"Answer to someone"'))
+
+
+@pytest.mark.parametrize("harm", [_delete, _tear, _change])
+async def test_a_session_whose_file_was_harmed_while_warm_is_built_anew_once(
+    harm: Callable[[Path], None],
+    talk: Talk,
+    session: ClaudeCodeSession,
+    backend: ClaudeCodeBackend,
+    api: LoopbackAPI,
+) -> None:
+    await talk.ask("one")
+    [transcript] = (backend.workspace.config / "projects").glob("*/*.jsonl")
+    harm(transcript)
+    assert (await talk.ask("two")).rebuilt == ""
+    await session.rest()
+    third = await talk.ask("three")
+    assert third.rebuilt == "the session's file lacks a part of the conversation"
+    await session.rest()
+    fourth = await talk.ask("four")
+    assert fourth.rebuilt == ""
+    assert said(api.requests.messages[-1])[0::2] == [("user", q) for q in ("one", "two", "three", "four")]
+
+
+async def test_tools_paragraphs_and_odd_characters_do_not_make_a_session_look_harmed(
+    talk: Talk, session: ClaudeCodeSession, api: LoopbackAPI, module_path: Path
+) -> None:
+    read = ToolUse("Read", {"file_path": str(module_path / "pages.py")})
+    find = ToolUse("Glob", {"pattern": "*.py"})
+    api.answer(Answer(blocks=(Thinking("Hm."), Text("First."), read, Text("Then this:\n\n"), find)))
+    await talk.ask('  what\tis \u2028 in\r\n\n"pages.py"? \\ \x0b\x07\u200b\U0001f642 \u00a0/clear @x  ')
+    await session.rest()
+    assert (await talk.ask("and now?")).rebuilt == ""
+
+
+async def test_turns_that_failed_or_are_left_out_of_the_history_do_not_make_a_session_look_harmed(
+    talk: Talk, session: ClaudeCodeSession, api: LoopbackAPI
+) -> None:
+    await talk.ask("one")
+    api.answer(Answer("half an answer", stop_reason="max_tokens"))
+    with pytest.raises(TurnFailedError):
+        await talk.ask("cut off")
+    await talk.ask("two")
+    await talk.ask("three")
+    talk.history = talk.history[2:]
+    await session.rest()
+    assert (await talk.ask("four")).rebuilt == ""
+
+
+async def test_a_module_deleted_while_its_process_is_warm_is_said_at_once_and_found_again_when_it_is_back(
+    talk: Talk, api: LoopbackAPI, module_path: Path
+) -> None:
+    await talk.ask("one")
+    before = len(api.requests.messages)
+    shutil.rmtree(module_path)
+    with pytest.raises(BackendUnavailableError, match=f"is not a directory: {module_path}.*register-module arangodb"):
+        await talk.ask("two")
+    assert len(api.requests.messages) == before
+    module_path.mkdir()
+    (module_path / "new.py").write_text("found = True\n")
+    api.answer(Answer(blocks=(ToolUse("Read", {"file_path": str(module_path / "new.py")}),)))
+    assert (await talk.ask("two")).sources == (Source("file", "new.py"),)
 
 
 async def test_thinking_is_no_text_and_tools_are_events_with_shortened_arguments(

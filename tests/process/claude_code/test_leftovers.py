@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -10,11 +11,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio.lowlevel
 import pytest
+from claude_code_support import Talk, descendants
 
+from claude_comms.errors import ConfigError
+from claude_comms.files import private_dir
 from claude_comms.testing import Answer, LoopbackAPI, ToolUse
+from claude_comms.types import HistoryMessage, Role
 
 if TYPE_CHECKING:
+    from claude_comms.background.backends.claude_code import ClaudeCodeBackend
     from claude_comms.testing import RecordedRequest
 
 HERE = Path(__file__).parent
@@ -70,3 +77,40 @@ def test_nothing_is_left_within_ten_seconds(ending: str, number: signal.Signals 
         while ours(mark) and time.monotonic() < until:
             time.sleep(0.01)
         assert ours(mark) == set()
+
+
+def scratch_folders(backend: ClaudeCodeBackend) -> list[Path]:
+    return list((backend.workspace.config.parent / "scratch").iterdir())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_start_cancelled_while_it_waits_among_the_others_leaves_nothing(
+    times: int, talk: Talk, backend: ClaudeCodeBackend
+) -> None:
+    before = descendants()
+    for other in range(2):
+        backend.starting.acquire_on_behalf_of_nowait(other)
+    asking = asyncio.create_task(talk.ask("one"))
+    while not backend.starting.statistics().tasks_waiting:
+        await anyio.lowlevel.checkpoint()
+    assert len(scratch_folders(backend)) == 1
+    for _ in range(times):
+        asking.cancel()
+        await anyio.lowlevel.checkpoint()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert scratch_folders(backend) == []
+    assert descendants() == before
+
+
+@pytest.mark.anyio
+async def test_a_start_that_finds_no_place_for_its_session_leaves_nothing(
+    talk: Talk, backend: ClaudeCodeBackend
+) -> None:
+    talk.history = [HistoryMessage(Role.QUESTION, "one"), HistoryMessage(Role.ANSWER, "Answer to one")]
+    private_dir(backend.workspace.config)
+    (backend.workspace.config / "projects").write_text("in the way")
+    with pytest.raises(ConfigError):
+        await talk.ask("two")
+    assert scratch_folders(backend) == []

@@ -18,6 +18,7 @@ from claude_comms.background.backends.claude_code._binary import (
     sdk_version,
 )
 from claude_comms.background.backends.claude_code._confinement import Confinement
+from claude_comms.background.backends.claude_code._launch import require_directory
 from claude_comms.background.backends.claude_code._workspace import CREDENTIALS, Workspace
 from claude_comms.background.backends.protocol import BackendHealth
 from claude_comms.errors import BackendUnavailableError, ClaudeCommsError
@@ -81,13 +82,8 @@ class ClaudeCodeBackend:
 
     async def open(self, spec: InstanceSpec) -> ClaudeCodeSession:
         """A session whose process starts with the first question. See `Backend.open`."""
+        require_directory(spec)
         confinement = Confinement(spec, self._mcp_servers)
-        if spec.directory is not None and not spec.directory.is_dir():
-            raise BackendUnavailableError(
-                f"the path of {spec.pair.target} is not a directory: {spec.directory}."
-                f" Correct it: claude-comms register-module {spec.pair.target} --path DIR",
-                backend=CLAUDE_CODE,
-            )
         if self._found is None:
             self._found = await anyio.to_thread.run_sync(self._find)
         self.workspace.open()

@@ -7,7 +7,9 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +25,7 @@ MINIMUM_VERSION = (2, 1, 329)
 """Older ones read ``@path`` and ``/command`` in questions, and lack ``--restricted``."""
 
 _VERSION = re.compile(rb"(\d+)\.(\d+)\.(\d+)")
-_VERSION_TIMEOUT_S = 20.0
+_VERSION_TIMEOUT_S = 3.0
 _NAME = "claude.exe" if os.name == "nt" else "claude"
 
 
@@ -60,29 +62,40 @@ def sdk_version() -> str | None:
 
 
 def read_version(binary: Path) -> tuple[int, int, int]:
-    """The version that `binary` says it has. BackendUnavailableError where it says none. Takes ~50 ms: a thread's."""
+    """The version that `binary` says it has. BackendUnavailableError where it says none within 3 s. For a thread."""
     try:
-        result = subprocess.run(  # noqa: S603 - the user's own Claude Code
-            [binary, "--version"],
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=_VERSION_TIMEOUT_S,
-            env={"PATH": os.defpath, "DISABLE_AUTOUPDATER": "1"},
-            check=False,
-        )
+        said, exit_code = _said(binary)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BackendUnavailableError(
             f"{binary} cannot be run: {error}. Set claude_code_binary to a working Claude Code.", backend=CLAUDE_CODE
         ) from error
-    found = _VERSION.search(result.stdout)
+    found = _VERSION.search(said)
     if found is None:
         raise BackendUnavailableError(
-            f"{binary} --version does not answer as Claude Code does (exit code {result.returncode})."
+            f"{binary} --version does not answer as Claude Code does (exit code {exit_code})."
             " Set claude_code_binary to a working one.",
             backend=CLAUDE_CODE,
         )
     major, minor, patch = (int(part) for part in found.groups())
     return major, minor, patch
+
+
+def _said(binary: Path) -> tuple[bytes, int]:
+    """What ``--version`` prints, and its exit code. Nothing that it started is left, however it ends."""
+    with subprocess.Popen(  # noqa: S603 - the user's own Claude Code
+        [binary, "--version"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": os.defpath, "DISABLE_AUTOUPDATER": "1"},
+        start_new_session=True,
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=_VERSION_TIMEOUT_S)
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return said, process.returncode
 
 
 def _runnable(path: Path) -> bool:

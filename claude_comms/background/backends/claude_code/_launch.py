@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from claude_comms.background.backends.claude_code._secrets import deny_rules
 from claude_comms.background.backends.claude_code._workspace import CREDENTIALS
+from claude_comms.errors import BackendUnavailableError
 from claude_comms.files import write_private
+from claude_comms.types import CLAUDE_CODE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
 
     from claude_comms.background.backends.claude_code._confinement import Confinement
     from claude_comms.background.backends.claude_code._workspace import Scratch
+    from claude_comms.types import InstanceSpec
 
-__all__ = ["Launch", "new_session_id"]
+__all__ = ["Launch", "new_session_id", "require_directory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +74,20 @@ class Launch:
 def new_session_id() -> str:
     """An id for a session that does not exist yet."""
     return str(uuid.uuid4())
+
+
+def require_directory(spec: InstanceSpec) -> None:
+    """BackendUnavailableError where the module has a path and no process can sit there."""
+    if spec.directory is None:
+        return
+    try:
+        if spec.directory.is_dir():
+            return
+        reason = "is not a directory"
+    except OSError as error:
+        reason = f"cannot be looked at ({error.strerror or error})"
+    raise BackendUnavailableError(
+        f"the path of {spec.pair.target} {reason}: {spec.directory}."
+        f" Correct it: claude-comms register-module {spec.pair.target} --path DIR",
+        backend=CLAUDE_CODE,
+    )

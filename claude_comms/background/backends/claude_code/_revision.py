@@ -12,15 +12,22 @@ __all__ = ["git_revision"]
 
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _LARGEST_BYTES = 16 * 1024 * 1024
-_REFERENCE = re.compile(r"ref: (refs/[\w./@+-]+)")
+_REFERENCE = re.compile(r"ref: (refs/[^\x00-\x20\x7f~^:?*\[\\]+)")
+"""What git allows in a branch's name; ``..`` it does not."""
 
 
 def git_revision(path: Path) -> str | None:
-    """The commit that is checked out at `path` or above it; None without one. Says nothing of changed files."""
-    for folder in (path, *path.parents):
-        git = _git_folder(folder / ".git")
-        if git is not None:
-            return _head(git)
+    """The commit that is checked out at `path` or above it; None without one that can be read.
+
+    Says nothing of changed files.
+    """
+    try:
+        for folder in (path, *path.parents):
+            git = _git_folder(folder / ".git")
+            if git is not None:
+                return _head(git)
+    except (OSError, RuntimeError, ValueError):  # unreadable; a loop of links; no path at all
+        return None
     return None
 
 
@@ -54,7 +61,7 @@ def _head(git: Path) -> str | None:
 
 
 def _packed(path: Path, reference: str) -> str | None:
-    for line in (_text(path) or "").splitlines():
+    for line in (_text(path) or "").split("\n"):
         revision, _, name = line.partition(" ")
         if name == reference and _HASH.fullmatch(revision):
             return revision
@@ -65,6 +72,7 @@ def _text(path: Path) -> str | None:
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST_BYTES:
             return None
-        return path.read_text("utf-8").strip()
+        # Names may be of any bytes, and hold what Python takes for whitespace.
+        return path.read_text("utf-8", "surrogateescape").strip(" \r\n")
     except (OSError, ValueError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -9,18 +10,18 @@ import anyio
 
 from claude_comms.background.backends.claude_code._connection import Connection
 from claude_comms.background.backends.claude_code._exchange import Exchange, Limits
-from claude_comms.background.backends.claude_code._launch import Launch, new_session_id
+from claude_comms.background.backends.claude_code._launch import Launch, new_session_id, require_directory
 from claude_comms.background.backends.claude_code._revision import git_revision
-from claude_comms.background.backends.claude_code._transcript import find_transcript, lead_to, write_transcript
+from claude_comms.background.backends.claude_code._transcript import find_transcript, lead_to, recalls, write_transcript
 from claude_comms.background.backends.claude_code._turn import TurnReader
-from claude_comms.errors import BackendCrashedError, BackendProtocolError, TurnFailedError
+from claude_comms.errors import BackendCrashedError, BackendProtocolError, BackendUnavailableError, TurnFailedError
 from claude_comms.types import CLAUDE_CODE, Source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from claude_comms.background.backends.claude_code._confinement import Confinement
-    from claude_comms.background.backends.claude_code._workspace import Scratch, Workspace
+    from claude_comms.background.backends.claude_code._workspace import Lease, Scratch, Workspace
     from claude_comms.types import Emit, InstanceSpec, TurnRequest, TurnResult
 
 __all__ = ["ClaudeCodeSession", "Limits", "Starter"]
@@ -81,9 +82,18 @@ class ClaudeCodeSession:
         self._running, self._interrupted, self._exchange = True, False, None
         self.last_used = anyio.current_time()
         try:
+            await self._check_directory()
             return await self._ask_again_if_it_helps(request, emit)
         finally:
             self._running = False
+
+    async def _check_directory(self) -> None:
+        try:
+            require_directory(self._spec)
+        except BackendUnavailableError:
+            # A warm process sits in what was deleted, also once the path is there again.
+            await self._drop()
+            raise
 
     async def _ask_again_if_it_helps(self, request: TurnRequest, emit: Emit) -> TurnResult:
         warm, spent, rebuild = self._connection is not None, None, ""
@@ -158,7 +168,8 @@ class ClaudeCodeSession:
         launch = connection.launch
         if not connection.alive or launch.system != request.prompt.system_text:
             return False
-        if request.max_output_tokens < launch.max_output_tokens:
+        # It is fixed when a process starts: kept, a small one would cut off later answers.
+        if request.max_output_tokens != launch.max_output_tokens:
             return False
         if request.session_handle is not None or request.prompt.history:
             return request.session_handle == connection.handle
@@ -166,17 +177,33 @@ class ClaudeCodeSession:
 
     async def _start(self, request: TurnRequest, rebuild: str) -> tuple[Connection, str]:
         await self._starter.make_room()
-        workspace = self._starter.workspace
-        scratch = workspace.scratch()
-        directory = self._spec.directory or scratch.empty
-        place = self._place(request, directory, rebuild)
-        lease = workspace.lease(place.session_id)
-        if lease is None:
-            place = self._place(request, directory, "the session is in use by another process")
-            lease = workspace.lease(place.session_id)
-        if lease is None:  # a fresh id: nobody can have it
-            raise BackendProtocolError("a new session's lease is taken.", backend=CLAUDE_CODE)
-        launch = Launch(
+        with ExitStack() as undo:
+            scratch = self._starter.workspace.scratch()
+            undo.callback(scratch.remove)
+            directory = self._spec.directory or scratch.empty
+            place, lease = self._leased(request, directory, rebuild)
+            undo.callback(lease.release)
+            connection = Connection(self._launch(request, scratch, directory, place), lease)
+            await self._started(connection, request)
+            undo.pop_all()
+        return connection, place.rebuilt
+
+    async def _started(self, connection: Connection, request: TurnRequest) -> None:
+        """Start the process as the session's own; however that fails, nothing of it stays."""
+        self._connection = connection
+        try:
+            async with self._starter.starting:
+                await connection.start(self._time_to_start(request))
+            await connection.reach_servers(self._time_to_start(request))
+        except GeneratorExit:
+            self._abandon()
+            raise
+        except BaseException:
+            await self._drop()
+            raise
+
+    def _launch(self, request: TurnRequest, scratch: Scratch, directory: Path, place: _Place) -> Launch:
+        return Launch(
             binary=self._starter.binary,
             directory=directory,
             environment=self._starter.environment(scratch, request.max_output_tokens),
@@ -189,30 +216,29 @@ class ClaudeCodeSession:
             resume=place.transcript,
             position=place.position,
         )
-        self._connection = Connection(launch, lease)
-        try:
-            async with self._starter.starting:
-                await self._connection.start(self._time_to_start(request))
-            await self._connection.reach_servers(self._time_to_start(request))
-        except GeneratorExit:
-            self._abandon()
-            raise
-        except BaseException:
-            await self._drop()
-            raise
-        return self._connection, place.rebuilt
+
+    def _leased(self, request: TurnRequest, directory: Path, rebuild: str) -> tuple[_Place, Lease]:
+        """Where the question goes, and the right to go there; a session that another process has is built anew."""
+        workspace = self._starter.workspace
+        for reason in (rebuild, "the session is in use by another process"):
+            place = self._place(request, directory, reason)
+            lease = workspace.lease(place.session_id)
+            if lease is not None:
+                return place, lease
+        # the second was a fresh id: nobody can have it
+        raise BackendProtocolError("a new session's lease is taken.", backend=CLAUDE_CODE)
 
     def _place(self, request: TurnRequest, directory: Path, rebuild: str) -> _Place:
         history = request.prompt.history
+        config = self._starter.workspace.config
         session_id, _, position = (request.session_handle or "").partition("@")
         if session_id and not rebuild:
-            transcript = find_transcript(self._starter.workspace.config, session_id)
-            if transcript is not None and (not position or lead_to(transcript, position)):
+            transcript = find_transcript(config, session_id)
+            rebuild = _unfit(transcript, position, request)
+            if not rebuild:
                 return _Place(session_id, transcript, position or None)
-            rebuild = "the session's file is gone" if transcript is None else "the session's file lacks the last answer"
         if not history:
             return _Place(new_session_id(), rebuilt=rebuild)
-        config = self._starter.workspace.config
         fresh = write_transcript(config, directory, history, model=request.model, version=self._starter.version)
         return _Place(
             fresh,
@@ -237,8 +263,25 @@ class ClaudeCodeSession:
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is None:
+            return
+        try:
             await connection.close()
+        except BaseException:  # a second cancellation, say: no process may outlive it
+            connection.abandon()
+            raise
+
+
+def _unfit(transcript: Path | None, position: str, request: TurnRequest) -> str:
+    """Why a session cannot be resumed from `transcript`; empty where it can, and then it ends in `position`."""
+    if transcript is None:
+        return "the session's file is gone"
+    if not position:
+        return ""
+    # Without its file a warm process begins another that holds only what came after.
+    if not recalls(transcript, position, request.prompt.history):
+        return "the session's file lacks a part of the conversation"
+    return "" if lead_to(transcript, position) else "the session's file cannot be written"
 
 
 def _poisoned(error: TurnFailedError, request: TurnRequest) -> bool:

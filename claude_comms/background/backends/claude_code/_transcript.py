@@ -16,10 +16,10 @@ from claude_comms.files import private_dir, write_private
 from claude_comms.types import HistoryMessage, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["find_transcript", "lead_to", "project_folder", "write_transcript"]
+__all__ = ["find_transcript", "lead_to", "project_folder", "recalls", "write_transcript"]
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9]")
 _LONGEST_NAME = 200
@@ -56,6 +56,72 @@ def lead_to(transcript: Path, row: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def recalls(transcript: Path, row: str, history: Sequence[HistoryMessage]) -> bool:
+    """Whether the chain that ends in `row` holds the turns of `history`, in order; others may lie between them.
+
+    Others are turns that were interrupted or failed, and those that `history` leaves out to be short. Whitespace
+    does not count: Claude Code and the stored thread set their paragraphs differently.
+    """
+    questions, answers = history[-2::-2], history[-1::-2]
+    wanted = [
+        (_letters(question.text), _letters(answer.text)) for question, answer in zip(questions, answers, strict=True)
+    ]
+    try:
+        held = _turns(transcript.read_bytes(), row)
+        return all(turn in held for turn in wanted)  # `in` goes on where it stopped
+    except (OSError, KeyError, TypeError, AttributeError):  # unreadable, or not what Claude Code writes
+        return False
+
+
+def _turns(content: bytes, row: str) -> Iterator[tuple[str, str]]:
+    """Question and answer of each turn on the chain that ends in `row`, newest first, without their whitespace."""
+    rows = _chained(content)
+    # Each block of a message is a row, and of parallel tool calls not all are on the chain.
+    said: dict[str, str] = {}
+    for each in rows.values():
+        if each["type"] == "assistant":
+            said[_message_id(each)] = said.get(_message_id(each), "") + _letters(_text(each))
+    answer: list[str] = []
+    here: str | None = row
+    while here is not None and (each := rows.pop(here, None)) is not None:
+        if each["type"] == "assistant":
+            answer.append(said.pop(_message_id(each), ""))
+        elif each["type"] == "user" and not each.get("isMeta") and (question := _text(each)):
+            yield _letters(question), "".join(reversed(answer))
+            answer = []
+        # A compaction starts a new chain, and says which one it goes on.
+        here = each.get("parentUuid") or each.get("logicalParentUuid")
+
+
+def _chained(content: bytes) -> dict[str, dict[str, Any]]:
+    """The rows that have a place in the chain, by their ids. A torn one is none."""
+    rows: dict[str, dict[str, Any]] = {}
+    for line in content.split(b"\n"):
+        if b'"parentUuid"' not in line:
+            continue
+        try:
+            row = json.loads(line)
+            rows[str(row["uuid"])] = {"type": "", **row}
+        except (ValueError, KeyError, TypeError):
+            continue
+    return rows
+
+
+def _message_id(row: Mapping[str, Any]) -> str:
+    return str(row["message"].get("id") or row["uuid"])
+
+
+def _text(row: Mapping[str, Any]) -> str:
+    content = row["message"]["content"]
+    if isinstance(content, str):
+        return content
+    return "".join(block["text"] for block in content if block["type"] == "text")
+
+
+def _letters(text: str) -> str:
+    return "".join(text.split())
 
 
 def write_transcript(

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from claude_comms.background.backends.claude_code import ClaudeCodeBackend, _backend
-from claude_comms.background.backends.claude_code._binary import find_binary
+from claude_comms.background.backends.claude_code._binary import find_binary, read_version
 from claude_comms.errors import BackendUnavailableError
 from claude_comms.types import InstanceSpec, Pair
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +55,57 @@ async def test_a_binary_that_is_too_old_or_something_else_is_refused(says: str, 
     assert told in f"{health.reason} {health.hint}"
     with pytest.raises(BackendUnavailableError, match=told):
         await backend.open(SPEC)
+
+
+async def test_a_binary_that_hangs_is_refused_and_nothing_of_it_is_left(tmp_path: Path) -> None:
+    binary, pids = tmp_path / "claude", tmp_path / "pids"
+    binary.write_text(f"#!/bin/sh\nsleep 4243 &\necho $$ $! > '{pids}'\nwait\n")
+    binary.chmod(0o755)
+    health = await ClaudeCodeBackend(tmp_path / "home", binary=binary).health()
+    assert "timed out after 3" in f"{health.reason}{health.hint}"
+    assert _left(pids) == []
+
+
+async def test_what_a_binary_leaves_behind_after_its_answer_is_stopped(tmp_path: Path) -> None:
+    binary, pids = tmp_path / "claude", tmp_path / "pids"
+    binary.write_text(f"#!/bin/sh\nsleep 4243 >/dev/null 2>&1 &\necho $! > '{pids}'\necho 2.1.329\n")
+    binary.chmod(0o755)
+    assert read_version(binary) == (2, 1, 329)
+    assert _left(pids) == []
+
+
+def _left(pids: Path) -> list[str]:
+    """Those of the processes that do not end within ten seconds; a killed one takes a moment, or is a zombie."""
+    stats = [Path("/proc", pid, "stat") for pid in pids.read_text().split()]
+    until = time.monotonic() + 10
+    while (left := [stat.parent.name for stat in stats if _runs(stat)]) and time.monotonic() < until:
+        time.sleep(0.01)
+    return left
+
+
+def _runs(stat: Path) -> bool:
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def test_a_module_path_that_cannot_be_looked_at_is_told_with_the_path(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 300)
+    with pytest.raises(BackendUnavailableError, match=f"the path of b .*{path}"):
+        await ClaudeCodeBackend(tmp_path).open(replace(SPEC, directory=path))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unreadable to root")
+async def test_a_module_below_an_unreadable_directory_is_told_with_the_path(tmp_path: Path) -> None:
+    path = tmp_path / "closed" / "module"
+    path.mkdir(parents=True)
+    path.parent.chmod(0)
+    try:
+        with pytest.raises(BackendUnavailableError, match=f"Permission denied.*{path}"):
+            await ClaudeCodeBackend(tmp_path).open(replace(SPEC, directory=path))
+    finally:
+        path.parent.chmod(0o700)
 
 
 async def test_a_setting_that_names_no_program_is_refused(tmp_path: Path) -> None:

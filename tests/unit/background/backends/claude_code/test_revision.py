@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -68,3 +69,35 @@ def test_it_agrees_with_git_itself(tmp_path: Path) -> None:
     assert git_revision(tmp_path) == git("rev-parse", "HEAD")
     git("pack-refs", "--all")
     assert git_revision(tmp_path) == git("rev-parse", "HEAD")
+
+
+@pytest.mark.parametrize(
+    "branch",
+    ["fix#12", "a=b", "user's", "rel,1", "(x)", "100%", "a&b|c;d", "$x!", '"q"', "{b}", "é", "a\u00a0", "a\u2028b"],
+)
+def test_any_branch_name_that_git_allows_is_followed(branch: str, tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.invalid", *arguments]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "first")
+    git("checkout", "-q", "-b", branch)
+    assert git_revision(tmp_path) == git("rev-parse", "HEAD")
+    git("pack-refs", "--all")
+    assert git_revision(tmp_path) == git("rev-parse", "HEAD")
+
+
+def test_a_path_that_cannot_be_looked_at_has_none(tmp_path: Path) -> None:
+    assert git_revision(tmp_path / ("x" * 300) / "module") is None
+    assert git_revision(tmp_path / "\0") is None
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unreadable to root")
+def test_a_module_below_an_unreadable_directory_has_none(tmp_path: Path) -> None:
+    (tmp_path / "closed" / "module").mkdir(parents=True)
+    (tmp_path / "closed").chmod(0)
+    try:
+        assert git_revision(tmp_path / "closed" / "module") is None
+    finally:
+        (tmp_path / "closed").chmod(0o700)
