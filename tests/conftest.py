@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Load the plugin that ships, where the package is not installed and so has no entry point."""
     if not config.pluginmanager.is_registered(plugin):
         config.pluginmanager.register(plugin, "claude_comms")
+    # A shell's background jobs, and nohup, start with these ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

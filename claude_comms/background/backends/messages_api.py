@@ -171,7 +171,7 @@ class MessagesApiBackend:
                 )
             async with self._opening:
                 if number not in self._clients:
-                    self._clients[number] = await anyio.to_thread.run_sync(self._new_client)
+                    self._clients[number] = await anyio.to_thread.run_sync(self._new_client, abandon_on_cancel=True)
         return self._clients[number]
 
     def _fail(self, error: BackendError, cause: BaseException | None) -> NoReturn:
