@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from claude_comms.types import BackendFeatures, Emit, InstanceSpec, TurnRequest, TurnResult
 
-__all__ = ["Backend", "BackendHealth", "Session"]
+__all__ = ["Backend", "BackendHealth", "Observable", "Session", "Warmable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,10 @@ class BackendHealth:
 
 
 class Session(Protocol):
-    """One instance's live connection to its backend. `ask` and `close` are called by one task only."""
+    """One instance's live connection to its backend. `ask` and `close` are called by one task only.
+
+    A session may also be `Warmable` and `Observable`, where it has a process of its own.
+    """
 
     async def ask(self, request: TurnRequest, emit: Emit) -> TurnResult:
         """Answer, handing pieces to `emit` as they come. The result's text equals all deltas joined.
@@ -46,6 +49,36 @@ class Session(Protocol):
 
     async def close(self) -> None:
         """Let go of everything, in bounded time. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class Warmable(Protocol):
+    """A session that can be made ready before it is asked. Optional: look with `isinstance`."""
+
+    async def warm(self, request: TurnRequest) -> None:
+        """Start what the first question of a new conversation will need, and ask nothing.
+
+        `request` is that question as far as it is known: what counts are `prompt.system`, `model` and
+        `max_output_tokens`; `prompt.history` is empty and `session_handle` None. Where it is ready already, nothing
+        happens; what an earlier conversation left is kept. Called by the task that asks. Raises what the start of a
+        question raises; what was begun is stopped then, also when it is cancelled, and the session can be asked.
+        """
+        ...
+
+
+@runtime_checkable
+class Observable(Protocol):
+    """A session with a process to watch. Optional: look with `isinstance`. Both may be read by any task."""
+
+    @property
+    def pid(self) -> int | None:
+        """The root of its process tree, while one runs."""
+        ...
+
+    @property
+    def last_alive(self) -> float | None:
+        """When the process last wrote anything, on `anyio.current_time()`'s clock; None while there is none."""
         ...
 
 

@@ -86,7 +86,7 @@ class ClaudeCodeBackend:
         confinement = Confinement(spec, self._mcp_servers)
         if self._found is None:
             self._found = await anyio.to_thread.run_sync(self._find)
-        self.workspace.open()
+        await anyio.to_thread.run_sync(self.workspace.open)
         # The SDK takes half a second to import: once, and not on the loop.
         module = await anyio.to_thread.run_sync(_session_module)
         session: ClaudeCodeSession = module.ClaudeCodeSession(self, spec, confinement, self._limits or module.Limits())
@@ -142,6 +142,8 @@ class ClaudeCodeBackend:
 
     async def make_room(self) -> None:
         """Another process is about to start: those that have been idle longest make room, so that few stay warm."""
+        if self.workspace.sweep_due:
+            await anyio.to_thread.run_sync(self.workspace.sweep)
         idle = sorted((session for session in self._sessions if session.idle), key=lambda session: session.last_used)
         for session in idle[: max(0, len(idle) - self._most_idle + 1)]:
             await session.rest()

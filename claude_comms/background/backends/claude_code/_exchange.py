@@ -153,7 +153,7 @@ class Exchange:
         if failure is not None:
             failure.usage, failure.partial = usage, self._reader.text
             raise failure
-        self._connection.position = self._reader.position
+        self._connection.answered(self._reader.position)
         return TurnResult(
             text=self._reader.text,
             model=self._reader.model or self._connection.model,
