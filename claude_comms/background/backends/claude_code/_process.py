@@ -89,12 +89,18 @@ class ClaudeProcess:
 
     async def _connect(self, popen: subprocess.Popen[bytes]) -> None:
         loop = asyncio.get_running_loop()
-        errors = _Tail(self)
-        transport, _ = await loop.connect_read_pipe(lambda: _Lines(self, self._stdout), popen.stdout)
-        self._pipes.append(transport)
-        transport, _ = await loop.connect_read_pipe(lambda: errors, popen.stderr)
-        self._pipes.append(transport)
-        writing, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, popen.stdin)
+        unconnected = [popen.stdin, popen.stderr, popen.stdout]
+        try:
+            transport, _ = await loop.connect_read_pipe(lambda: _Lines(self, self._stdout), unconnected.pop())
+            self._pipes.append(transport)
+            transport, _ = await loop.connect_read_pipe(lambda: _Tail(self), unconnected.pop())
+            self._pipes.append(transport)
+            writing, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, unconnected.pop())
+        except BaseException:  # a cancellation: asyncio closes the one it was at
+            for pipe in unconnected:
+                if pipe is not None:
+                    pipe.close()
+            raise
         self._stdin = asyncio.StreamWriter(writing, protocol, None, loop)
         self._pipes.append(writing)
 
