@@ -77,6 +77,8 @@ class Connection:
         self._client = ClaudeSDKClient(self._options(), self._transport)
         self._messages: Any = None
         self._wait: anyio.CancelScope | None = None
+        self._starting: anyio.CancelScope | None = None
+        self._leaving = False
 
     def _options(self) -> ClaudeAgentOptions:
         return ClaudeAgentOptions(
@@ -149,10 +151,14 @@ class Connection:
 
         However it fails, `close` or `abandon` must follow.
         """
+        if self._leaving:
+            raise self._process.crashed()
         self.launch.write_files()
         try:
-            with anyio.fail_after(timeout_s):
+            with anyio.CancelScope() as self._starting, anyio.fail_after(timeout_s):
                 await self._guarded(self._client.connect())
+            if self._starting.cancelled_caught:
+                raise self._process.crashed()
         except TimeoutError as error:
             await self.close()
             crashed = self._process.crashed()
@@ -177,7 +183,13 @@ class Connection:
             raise _unreached(name, reason)
 
     async def close(self) -> None:
-        """Stop the process with all it started, and give up the lease. Bounded."""
+        """Stop the process with all it started, and give up the lease. Bounded.
+
+        For any task of the loop: a `start` that is under way or still to come ends in BackendCrashedError.
+        """
+        self._leaving = True
+        if self._starting is not None:
+            self._starting.cancel()  # the SDK would wait on, for an answer of what is gone
         with anyio.CancelScope(shield=True):
             if not self._lease.take():
                 # Its last words would land in a session that goes on elsewhere.
@@ -190,6 +202,7 @@ class Connection:
 
     def abandon(self) -> None:
         """Let go of everything without waiting."""
+        self._leaving = True
         self._process.kill()
         self.launch.scratch.remove()
         self._let_go()

@@ -60,7 +60,9 @@ class ClaudeProcess:
     # --- start ---
 
     async def start(self, argv: Sequence[str], *, directory: Path, environment: Mapping[str, str]) -> None:
-        """Run `argv`. BackendUnavailableError where that is impossible."""
+        """Run `argv`. BackendUnavailableError where that is impossible, BackendCrashedError once it was stopped."""
+        if self._stopping:
+            raise self.crashed()
         self.heard()
         self._mark = environment.get(MARK, "")
         lifeline, self._lifeline = os.pipe()

@@ -83,6 +83,7 @@ class ClaudeCodeSession:
         """The running turn, or the last one."""
         self._running = False
         self._interrupted = False
+        self._closed = False
         self.last_used = 0.0
         """When it was last asked, on `anyio.current_time()`'s clock."""
 
@@ -98,7 +99,8 @@ class ClaudeCodeSession:
             self._end()
 
     def _begin(self) -> None:
-        self._running, self._interrupted, self._exchange = True, False, None
+        self._running, self._exchange = True, None
+        self._interrupted = self._closed = False
         self.last_used = anyio.current_time()
 
     def _end(self) -> None:
@@ -120,7 +122,7 @@ class ClaudeCodeSession:
             return await self._ask(request, emit, rebuild="")
         except BackendCrashedError:
             # The warm process had died since the last turn, and nobody had noticed yet.
-            if not warm or self._exchange is None or self._exchange.heard:
+            if self._closed or not warm or self._exchange is None or self._exchange.heard:
                 raise
         except TurnFailedError as error:
             # What the session holds is refused by the API, and would be each time: begin again from the store.
@@ -139,7 +141,11 @@ class ClaudeCodeSession:
                 self._exchange.interrupt()
 
     async def close(self) -> None:
-        """Stop the process and all it started. See `Session.close`."""
+        """Stop the process and all it started. See `Session.close`.
+
+        A question that another task is asking ends in BackendCrashedError.
+        """
+        self._closed = True
         try:
             await self._drop()
         finally:
