@@ -192,6 +192,15 @@ async def test_a_session_that_another_instance_is_asking_is_built_anew_and_the_r
     assert questions(api)[-1] == "three"
 
 
+async def test_a_warm_process_does_not_go_on_with_a_session_that_is_in_use(
+    talk: Talk, backend: ClaudeCodeBackend, spec: InstanceSpec, api: LoopbackAPI
+) -> None:
+    await talk.ask("one")
+    async with busy(talk.on(await backend.open(spec)), api, "never answered"):
+        assert (await talk.ask("two")).rebuilt == "the session is in use by another turn"
+    assert questions(api) == ["one", "two"]
+
+
 async def test_a_session_that_another_process_is_asking_is_built_anew_and_the_reason_says_so(
     talk: Talk, elsewhere: Elsewhere, backend: ClaudeCodeBackend, api: LoopbackAPI
 ) -> None:
