@@ -51,7 +51,7 @@ class Exchange:
     ) -> None:
         self._connection = connection
         self._reader = reader
-        reader.rulings = connection.rulings
+        reader.calls.rulings = connection.rulings
         self._request = request
         self._limits = limits
         self._drop = drop
@@ -71,7 +71,7 @@ class Exchange:
         try:
             await self._connection.send(self._request.prompt.message, model=self._request.model)
             result = await self._read()
-            await self._reader.settle()
+            await self._reader.calls.settle()
         except GeneratorExit:  # nothing may be awaited any more
             raise
         except BaseException as error:
@@ -95,7 +95,7 @@ class Exchange:
                 )
             message = await self._connection.next_message(self._patience())
             if message is None:
-                await self._reader.settle_running()
+                await self._reader.calls.settle_running()
             self.heard = self.heard or message is not None
             result = None if message is None else await self._reader.take(message)
             if result is not None:
@@ -138,7 +138,7 @@ class Exchange:
         ended = isinstance(error, TurnFailedError) and error.reason == "interrupted"
         with anyio.CancelScope(shield=True):
             if isinstance(error, BackendError | DeadlineExceededError):
-                await self._reader.settle()
+                await self._reader.calls.settle()
             if not isinstance(error, TurnFailedError | DeadlineExceededError | BackendUnavailableError):
                 await self._drop()
             elif not ended:
@@ -160,10 +160,10 @@ class Exchange:
             stop_reason=str(result.stop_reason),
             usage=usage,
             session_handle=self._connection.handle,
-            sources=self._reader.files,
+            sources=self._reader.calls.files,
             retries=tuple(self._reader.retries),
-            tools=tuple(self._reader.tools),
-            refusals=tuple(self._reader.refusals),
+            tools=tuple(self._reader.calls.tools),
+            refusals=tuple(self._reader.calls.refusals),
         )
 
     def _spent(self, result: ResultMessage, *, complete: bool) -> Usage:
