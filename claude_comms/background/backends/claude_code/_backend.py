@@ -14,6 +14,7 @@ from claude_comms.background.backends.claude_code._binary import (
     SDK_VERSION,
     Binary,
     find_binary,
+    login_command,
     read_version,
     sdk_version,
 )
@@ -221,7 +222,7 @@ def _not_logged_in(workspace: Workspace, binary: Binary, facts: Mapping[str, str
     return BackendHealth(
         usable=False,
         reason="Claude Code is installed but not logged in",
-        hint=f"Set ANTHROPIC_API_KEY, or log in: CLAUDE_CONFIG_DIR={workspace.config} {binary.path} /login",
+        hint=f"Set ANTHROPIC_API_KEY, or log in: {login_command(binary.path, workspace.config)}",
         facts=facts,
     )
 

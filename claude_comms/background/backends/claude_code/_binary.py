@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 from claude_comms.errors import BackendUnavailableError
 from claude_comms.types import CLAUDE_CODE
 
-__all__ = ["MINIMUM_VERSION", "SDK_VERSION", "Binary", "find_binary", "read_version", "sdk_version"]
+__all__ = ["MINIMUM_VERSION", "SDK_VERSION", "Binary", "find_binary", "login_command", "read_version", "sdk_version"]
 
 SDK_VERSION = "0.2.186"
 """The version of claude-agent-sdk that the extra pins, because the protocol is not a stable interface."""
@@ -59,6 +60,11 @@ def sdk_version() -> str | None:
         return version("claude-agent-sdk")
     except PackageNotFoundError:
         return None
+
+
+def login_command(binary: Path, config: Path | str) -> str:
+    """What a user types to log in for us: with our own configuration directory."""
+    return f"CLAUDE_CONFIG_DIR={shlex.quote(str(config))} {shlex.quote(str(binary))} /login"
 
 
 def read_version(binary: Path) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from claude_comms.background.backends.claude_code._binary import login_command
 from claude_comms.background.backends.claude_code._turn import Silent
 from claude_comms.errors import BackendError, BackendUnavailableError, DeadlineExceededError, TurnFailedError
 from claude_comms.types import CLAUDE_CODE, TurnResult
@@ -52,6 +53,7 @@ class Exchange:
         self._connection = connection
         self._reader = reader
         reader.calls.rulings = connection.rulings
+        reader.login = login_command(connection.launch.binary, connection.launch.environment["CLAUDE_CONFIG_DIR"])
         self._request = request
         self._limits = limits
         self._drop = drop

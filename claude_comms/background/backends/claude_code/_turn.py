@@ -72,6 +72,9 @@ class TurnReader:
         """The uuid of the last row of the session that is part of the answer."""
         self.written = ""
         """What Claude Code wrote in place of an answer when the API failed."""
+        self._failure_kind: str | None = None
+        self.login = ""
+        """The command that logs in, for an error."""
 
     @property
     def text(self) -> str:
@@ -80,7 +83,7 @@ class TurnReader:
 
     def failure(self, result: ResultMessage) -> BackendError | None:
         """What is wrong with the turn that ended with `result`; None for a complete answer."""
-        return failure_of(result, written=self.written, partial=self.text)
+        return failure_of(result, kind=self._failure_kind, written=self.written, partial=self.text, login=self.login)
 
     async def take(self, message: object) -> ResultMessage | None:
         """Work in one message; the result, once it is the last one. TurnFailedError and BackendUnavailableError
@@ -157,6 +160,7 @@ class TurnReader:
         texts = [block.text for block in message.content if isinstance(block, TextBlock)]
         if message.error is not None or message.model == _SYNTHETIC:
             self.written = one_line(" ".join(texts)) or str(message.error or "")
+            self._failure_kind = message.error
             return
         self.model = message.model
         self.position = message.uuid or self.position
@@ -166,7 +170,8 @@ class TurnReader:
         self.calls.asked(message.content)
 
     async def _take_retry(self, data: Mapping[str, Any]) -> None:
-        status, reason = data.get("error_status"), str(data.get("error") or "the connection failed")
+        status, kind = data.get("error_status"), data.get("error")
+        reason = str(kind or "the connection failed")
         if status in REFUSED_KEY:
             raise refused_key(status)
         if self._open:
@@ -179,7 +184,7 @@ class TurnReader:
         self.pause_s = wait_s
         await self._emit(retried)
         if self._deadline is not None and anyio.current_time() + wait_s >= self._deadline:
-            raise failed(reason_of(status), f"{said}, and the next try would come after the deadline", self.text)
+            raise failed(reason_of(status, kind), f"{said}, and the next try would come after the deadline", self.text)
 
 
 class Silent:
