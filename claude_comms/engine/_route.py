@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
+
+from anyio import to_thread
 
 from claude_comms.background.backends import choose_backend
 from claude_comms.descriptors import ModuleDescriptor, draft_descriptor
@@ -100,7 +103,9 @@ class Router:
             source = self._source(question)
         thread = await self._thread(question, source)
         conversation = thread.conversation if thread else None
-        backend, reason = self._backend(question.backend, conversation, target)
+        # Off the loop: Claude Code may have to be asked for its version.
+        choose = partial(self._backend, question.backend, conversation, target)
+        backend, reason = choose() if conversation else await to_thread.run_sync(choose, abandon_on_cancel=True)
         return Route(
             source=source,
             target=target.descriptor,
