@@ -118,8 +118,16 @@ async def _backend(engine: LocalEngine, name: str) -> Check:
 
 
 def _choice(engine: LocalEngine) -> Check:
+    """What `auto` means for modules with a path and for the others: any directory stands for such a path."""
     try:
-        choice = choose_backend(engine.settings, target_path=None)
+        there = choose_backend(engine.settings, target_path=engine.settings.home)
+        nowhere = choose_backend(engine.settings, target_path=None)
     except ClaudeCommsError as error:
         return Check("new conversations", ok=False, detail=str(error))
-    return Check("new conversations", ok=True, detail=f"use {choice.backend}: {choice.reason}")
+    detail = f"use {nowhere.backend}: {nowhere.reason}"
+    if there.backend != nowhere.backend:
+        detail = (
+            f"use {there.backend} with a module that has a path: {there.reason}; {nowhere.backend} with one that has"
+            f" none: {nowhere.reason}"
+        )
+    return Check("new conversations", ok=True, detail=detail)

@@ -30,13 +30,14 @@ class House:
     home: Path
     api: LoopbackAPI
 
-    def comm(self, backend: str | None = None) -> AsyncCommunicator:
+    def comm(self, backend: str | None = None, **changed: object) -> AsyncCommunicator:
         settings = Settings.load(
             {
                 "home": self.home,
                 "anthropic_api_key": self.api.key,
                 "anthropic_base_url": self.api.base_url,
                 "daemon": "off",
+                **changed,
             }
         )
         return AsyncCommunicator("marker", settings=settings, backend=backend)
@@ -161,6 +162,23 @@ async def test_doctor_finds_claude_code_and_proves_a_turn_when_asked(house: Hous
     [turn] = [check for check in asked if check.name == "one turn"]
     assert turn.ok
     assert turn.detail.startswith("claude-code answered")
+    assert "for a module with a path" in turn.detail
+
+
+async def test_doctor_says_what_a_module_with_a_path_gets_and_what_one_without(house: House, tmp_path: Path) -> None:
+    async with house.comm() as comm:
+        [choice] = [check for check in await comm.diagnose() if check.name == "new conversations"]
+    assert "use claude-code with a module that has a path: " in choice.detail
+    assert "api with one that has none: ANTHROPIC_API_KEY is set, and the target has no path" in choice.detail
+    old = tmp_path / "claude"
+    old.write_text("#!/bin/sh\necho 2.1.197\n")
+    old.chmod(0o755)
+    async with house.comm(claude_code_binary=old) as comm:
+        [choice] = [check for check in await comm.diagnose() if check.name == "new conversations"]
+        reply = await comm.send_message("arangodb", "one")
+    assert choice.detail.startswith("use api: ANTHROPIC_API_KEY is set, and Claude Code is not usable, because ")
+    assert "2.1.197" in choice.detail
+    assert reply.backend == "api"
 
 
 async def test_a_refused_key_is_said_plainly(house: House) -> None:

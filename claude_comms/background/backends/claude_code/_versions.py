@@ -55,7 +55,7 @@ class Versions:
 
     def accepted(self, binary: Path, *, fresh: bool = False) -> tuple[int, int, int]:
         """The version of `binary`. BackendUnavailableError where it is too old, or cannot be told; for a thread, as
-        it may run the binary, for 3 s at most. `fresh` runs it whatever is known.
+        it may run the binary, for 3 s at most. `fresh` runs it whatever is known, and corrects what was.
         """
         known = self._of(binary.absolute(), fresh=fresh)
         if known.version is None:
@@ -75,7 +75,7 @@ class Versions:
             if not fresh and (known := self._held(binary, state)) is not None:
                 return known
             known = _learn(binary, state, self._clock())
-            self._keep(binary, known)
+            self._keep(binary, known, anew=not fresh)
             return known
 
     def _held(self, binary: Path, state: list[int]) -> _Known | None:
@@ -90,11 +90,13 @@ class Versions:
         self._known = {**self._known, **_read(self._file)}
         return self._known
 
-    def _keep(self, binary: Path, known: _Known) -> None:
-        """In this process, and for others where there is a home; without it they have to ask themselves."""
+    def _keep(self, binary: Path, known: _Known, *, anew: bool) -> None:
+        """In this process, and for others where there is a home; without it they have to ask themselves. A file that
+        is not there yet is made where `anew`: a mere look at the machine makes none.
+        """
         others = {path: one for path, one in self._load().items() if path != str(binary)}
         self._known = dict([*others.items(), (str(binary), known)][-_MOST_KEPT:])
-        if not self._file.parent.parent.is_dir():
+        if not (self._file.parent.parent.is_dir() if anew else self._file.is_file()):
             return
         with suppress(OSError, ConfigError):
             private_dir(self._file.parent)

@@ -72,6 +72,11 @@ def test_doctor_runs_it_whatever_is_known_and_tells_the_others(tmp_path: Path, f
     assert runs(binary) == 2
 
 
+def test_doctor_makes_no_file(tmp_path: Path, file: Path) -> None:
+    Versions(file).accepted(claude(tmp_path / "claude", "echo 2.1.400"), fresh=True)
+    assert not file.parent.exists()
+
+
 def test_two_binaries_are_kept_apart(tmp_path: Path, file: Path) -> None:
     one, other = claude(tmp_path / "one", "echo 2.1.400"), claude(tmp_path / "other", "echo 2.1.401")
     for versions in (Versions(file), Versions(file)):
