@@ -11,7 +11,7 @@ from claude_code_support import descendants, last_line
 
 from claude_comms import AsyncCommunicator
 from claude_comms.descriptors import Registry
-from claude_comms.errors import TurnFailedError
+from claude_comms.errors import BudgetExceededError, TurnFailedError
 from claude_comms.settings import Settings
 from claude_comms.testing import Answer, LoopbackAPI, ToolUse
 from claude_comms.types import Refused, Source
@@ -188,3 +188,49 @@ async def test_a_refused_key_is_said_plainly(house: House) -> None:
     async with house.comm() as comm:
         with pytest.raises(BackendUnavailableError, match="API key"):
             await comm.send_message("arangodb", "one", deadline_s=20)
+
+
+def rounds(api: LoopbackAPI, path: Path, count: int) -> None:
+    """The model reads a file again and again, at 5 cents each time, and then answers."""
+    for number in range(count):
+        read = ToolUse("Read", {"file_path": str(path), "offset": number + 1}, id=f"toolu_{number}")
+        api.answer(Answer(blocks=(read,), usage={"input_tokens": 20_000, "output_tokens": 1_000}))
+    api.answer("That is all.")
+
+
+async def test_a_turn_whose_tool_calls_cost_more_than_allowed_is_stopped_between_them(
+    house: House, tmp_path: Path
+) -> None:
+    rounds(house.api, tmp_path / "arangodb" / "README.md", 8)
+    async with house.comm() as comm:
+        with pytest.raises(BudgetExceededError, match="without an answer") as raised:
+            await comm.send_message("arangodb", "one", max_cost_usd=0.12)
+        over = raised.value
+        assert 3 <= len(house.api.requests.messages) <= 4
+        assert (over.budget, over.limit) == ("max_cost_usd", 0.12)
+        assert 0.12 < over.spent < 0.21
+        assert over.thread_id is not None
+        stored = (await comm.get_conversation(over.thread_id)).messages
+        assert [str(message.state) for message in stored] == ["failed"]
+        assert stored[0].error is not None
+        assert stored[0].error["type"] == "BudgetExceededError"
+        assert stored[0].error["spent"] == pytest.approx(over.spent)
+        assert stored[0].usage is not None
+        assert stored[0].usage.cost_usd == pytest.approx(over.spent)
+        assert stored[0].usage.output_tokens >= 2_000
+        assert len(stored[0].tools) >= 2
+
+        house.api.reset()
+        before = descendants()
+        reply = await comm.send_message("arangodb", "two", thread_id=over.thread_id, max_cost_usd=0.12)
+        assert reply.response == "Answer to two"
+        assert descendants() == before
+
+
+async def test_a_turn_with_tool_calls_below_the_limit_is_answered(house: House, tmp_path: Path) -> None:
+    rounds(house.api, tmp_path / "arangodb" / "README.md", 2)
+    async with house.comm() as comm:
+        reply = await comm.send_message("arangodb", "one", max_cost_usd=0.2)
+    assert reply.response == "That is all."
+    assert reply.usage.cost_usd is not None
+    assert 0.1 < reply.usage.cost_usd < 0.2

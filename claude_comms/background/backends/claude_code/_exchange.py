@@ -10,7 +10,13 @@ import anyio
 
 from claude_comms.background.backends.claude_code._binary import login_command
 from claude_comms.background.backends.claude_code._turn import Silent
-from claude_comms.errors import BackendError, BackendUnavailableError, DeadlineExceededError, TurnFailedError
+from claude_comms.errors import (
+    BackendError,
+    BackendUnavailableError,
+    BudgetExceededError,
+    DeadlineExceededError,
+    TurnFailedError,
+)
 from claude_comms.types import CLAUDE_CODE, TurnResult
 
 if TYPE_CHECKING:
@@ -27,6 +33,12 @@ __all__ = ["Exchange", "Limits"]
 _STOP_S = 0.8
 _STOP_AGAIN_S = 0.25
 _TICK_S = 5.0
+
+_TOLD = (BackendError, DeadlineExceededError, BudgetExceededError)
+"""What ends a turn and is not somebody's cancellation: it is said what the turn did and cost."""
+
+_STOPPABLE = (TurnFailedError, DeadlineExceededError, BackendUnavailableError, BudgetExceededError)
+"""Ends of turns that leave the process as good as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,7 @@ class Exchange:
         self._reader = reader
         reader.calls.rulings = connection.rulings
         reader.login = login_command(connection.launch.binary, connection.launch.environment["CLAUDE_CONFIG_DIR"])
+        reader.check_spent = request.check_spent
         self._request = request
         self._limits = limits
         self._drop = drop
@@ -139,15 +152,19 @@ class Exchange:
         usage = self._connection.meter.streamed
         ended = isinstance(error, TurnFailedError) and error.reason == "interrupted"
         with anyio.CancelScope(shield=True):
-            if isinstance(error, BackendError | DeadlineExceededError):
-                await self._reader.calls.settle()
-            if not isinstance(error, TurnFailedError | DeadlineExceededError | BackendUnavailableError):
+            if isinstance(error, _TOLD):
+                await self._reader.calls.settle_running()
+            if not isinstance(error, _STOPPABLE):
                 await self._drop()
             elif not ended:
                 result = await self._stop(Silent())
                 usage = usage if result is None else self._spent(result, complete=False)
+            if isinstance(error, _TOLD):
+                # Only now: a call may have been decided until the turn had stopped.
+                await self._reader.calls.settle()
+                error.usage = error.usage or usage
         if isinstance(error, BackendError | DeadlineExceededError):
-            error.usage, error.partial = error.usage or usage, self._reader.text
+            error.partial = self._reader.text
 
     def _answer(self, result: ResultMessage) -> TurnResult:
         failure = self._reader.failure(result)

@@ -29,12 +29,12 @@ from claude_comms.text import one_line, shorten
 from claude_comms.types import CLAUDE_CODE, Delta, Retried
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from claude_comms.background.backends.claude_code._confinement import Confinement
     from claude_comms.errors import BackendError
-    from claude_comms.types import Emit
+    from claude_comms.types import Emit, Usage
 
 __all__ = ["Silent", "TurnReader"]
 
@@ -75,6 +75,8 @@ class TurnReader:
         self._failure_kind: str | None = None
         self.login = ""
         """The command that logs in, for an error."""
+        self.check_spent: Callable[[Sequence[Usage]], None] | None = None
+        """See `TurnRequest.check_spent`."""
 
     @property
     def text(self) -> str:
@@ -86,8 +88,8 @@ class TurnReader:
         return failure_of(result, kind=self._failure_kind, written=self.written, partial=self.text, login=self.login)
 
     async def take(self, message: object) -> ResultMessage | None:
-        """Work in one message; the result, once it is the last one. TurnFailedError and BackendUnavailableError
-        where nothing good can follow: the turn is still running then.
+        """Work in one message; the result, once it is the last one. TurnFailedError, BackendUnavailableError
+        and BudgetExceededError where nothing good can follow: the turn is still running then.
         """
         self.pause_s = 0.0
         match message:
@@ -117,6 +119,7 @@ class TurnReader:
                 self._check_not_cut()
                 self._message, self._open = str(as_mapping(event.get("message")).get("id", "")), True
                 self._new_paragraph, self._calls_tool = bool(self._pieces), False
+                self._check_spent()
             case "content_block_start":
                 self._calls_tool |= as_mapping(event.get("content_block")).get("type") == "tool_use"
             case "content_block_delta" if delta.get("type") == "text_delta":
@@ -125,6 +128,8 @@ class TurnReader:
             case "message_delta" if delta.get("stop_reason") is not None:
                 self._open = False
                 self._check_not_stopped_short(str(delta["stop_reason"]))
+                if delta["stop_reason"] == "tool_use":  # a whole answer has been paid for, and is given
+                    self._check_spent()
             case _:
                 pass
 
@@ -135,6 +140,10 @@ class TurnReader:
         if text:
             self._pieces.append(text)
             await self._emit(Delta(text))
+
+    def _check_spent(self) -> None:
+        if self.check_spent is not None:
+            self.check_spent(self._meter.requests)
 
     def _check_not_cut(self) -> None:
         """Claude Code asks again after a stream that broke off; text that was shown cannot be taken back."""
