@@ -138,6 +138,10 @@ class Recorder:
                 refusals=said.refusals,
             )
 
+    def with_turn(self, route: Route, usage: Usage) -> Usage:
+        """What was spent, together with a turn that is not stored yet."""
+        return self.spent + self._prices.priced(usage, route.model)
+
     def _priced(self, route: Route, usage: Usage) -> Usage:
         priced = self._prices.priced(usage, route.model)
         self.spent += priced

@@ -34,8 +34,9 @@ class Session(Protocol):
         """Answer, handing pieces to `emit` as they come. The result's text equals all deltas joined.
 
         Returns complete answers only. Everything else is raised: `TurnFailedError` with the text that had come,
-        `BackendCrashedError`, `BackendProtocolError`, `BackendUnavailableError`, `DeadlineExceededError`;
-        with `usage` and `partial` set as far as they are known. No exception of a library gets out.
+        `BackendCrashedError`, `BackendProtocolError`, `BackendUnavailableError`, `DeadlineExceededError`, and the
+        `BudgetExceededError` of the request's `check_spent`; with `usage` and `partial` set as far as they are
+        known. No exception of a library gets out.
         On cancellation it stops the turn and lets the cancellation pass.
         """
         ...
