@@ -298,7 +298,7 @@ async def test_a_question_is_text_whatever_it_says(told: Talk, api: LoopbackAPI)
         _, text = [entry for entry in api.requests.messages[-1].thread if entry[0] == "user"][-1]
         assert text.endswith(question)
         before = before or descendants()
-        assert descendants() == before
+        assert descendants() <= before
     sent = json.dumps([request.body for request in api.requests])
     assert SECRET not in sent
     assert "root:x:0" not in sent
