@@ -219,6 +219,26 @@ async def test_a_session_that_another_process_is_asking_is_built_anew_and_the_re
     backend.workspace.sweep()
 
 
+@pytest.mark.parametrize("answered", [0, 1])
+async def test_a_session_of_a_killed_process_stays_only_where_a_handle_names_it(
+    answered: int, talk: Talk, elsewhere: Elsewhere, backend: ClaudeCodeBackend, api: LoopbackAPI
+) -> None:
+    if answered:
+        await elsewhere.ask(talk, "one")
+    gate = anyio.Event()
+    loop = asyncio.get_running_loop()
+    api.script = lambda request: (loop.call_soon_threadsafe(gate.set), SLOW)[1]
+    elsewhere.begin(talk, "never answered")
+    with anyio.fail_after(WITHIN_S):
+        await gate.wait()
+        while not transcripts(backend):
+            await anyio.sleep(0.01)
+    elsewhere.process.kill()
+    elsewhere.process.wait(5)
+    backend.workspace.sweep()
+    assert len(transcripts(backend)) == answered
+
+
 async def test_a_session_that_is_given_back_in_time_is_not_built_anew(
     talk: Talk, backend: ClaudeCodeBackend, session: ClaudeCodeSession
 ) -> None:

@@ -28,6 +28,7 @@ from claude_comms.errors import (
     BackendUnavailableError,
     ClaudeCommsError,
 )
+from claude_comms.files import make_private
 from claude_comms.text import shorten
 from claude_comms.types import CLAUDE_CODE
 
@@ -154,6 +155,7 @@ class Connection:
         if self._leaving:
             raise self._process.crashed()
         self.launch.write_files()
+        self._note_unkept()
         try:
             with anyio.CancelScope() as self._starting, anyio.fail_after(timeout_s):
                 await self._guarded(self._client.connect())
@@ -263,7 +265,10 @@ class Connection:
 
     def answered(self, position: str | None) -> None:
         """Note that the session now ends in a complete answer, at `position`, whose handle goes out."""
-        self.position, self._kept = position, True
+        self.position = position
+        if not self._kept:
+            self._kept = True
+            self._note_unkept()
 
     async def clear(self) -> bool:
         """Begin a new session in the same process, and hold its lease; False where that did not work."""
@@ -290,7 +295,16 @@ class Connection:
         self._lease, self._kept = lease, False
         self.session_id, self.position, self.used = result.session_id, None, False
         self.meter.cleared()
+        self._note_unkept()
         return True
+
+    def _note_unkept(self) -> None:
+        """Write down which sessions nobody would ever ask for, should our process be killed now."""
+        unkept = self._unkept if self._kept else [*self._unkept, self.session_id]
+        note = self.launch.scratch.unanswered
+        with suppress(OSError):  # without it they stay, which harms nobody
+            make_private(note)
+            note.write_text("\n".join(unkept), "ascii")
 
     async def _guarded(self, awaitable: Any) -> Any:
         """The SDK's call, with its exceptions as ours."""

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,11 @@ class Scratch:
         return self.folder / "mcp-servers.json"
 
     @property
+    def unanswered(self) -> Path:
+        """The file with the ids of the process's sessions that no handle names yet; for whoever sweeps."""
+        return self.folder / "unanswered.txt"
+
+    @property
     def empty(self) -> Path:
         """Where a process sits whose module has no path."""
         return private_dir(self.folder / "empty")
@@ -123,8 +129,15 @@ class Workspace:
             owner = folder.name.partition("-")[0]
             if not owner.isdigit() or not _is_running(int(owner)):
                 kill_marked(str(folder))
-                shutil.rmtree(folder, ignore_errors=True)
+                self._clear(Scratch(folder))
         self._leases.sweep()
+
+    def _clear(self, scratch: Scratch) -> None:
+        """Remove the scratch files of a process that was killed, and the sessions that nobody will ask for."""
+        with suppress(OSError, UnicodeDecodeError):
+            for session_id in scratch.unanswered.read_text("ascii").split():
+                self.discard(session_id)
+        scratch.remove()
 
     def scratch(self) -> Scratch:
         """A new directory for one process."""
