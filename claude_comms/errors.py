@@ -13,7 +13,7 @@ ClaudeCommsError
 ├ PermissionDeniedError
 ├ PoolError ─ PoolExhaustedError, InstanceStateError, InstanceNotFoundError
 ├ BudgetExceededError
-├ StoreError ─ ConversationNotFoundError
+├ StoreError ─ ConversationNotFoundError, JobNotFoundError
 ├ DaemonError ─ DaemonNotRunningError, DaemonVersionError
 ├ LoopError
 └ DeadlineExceededError (also a TimeoutError)
@@ -52,6 +52,7 @@ __all__ = [
     "DescriptorError",
     "InstanceNotFoundError",
     "InstanceStateError",
+    "JobNotFoundError",
     "LoopError",
     "PermissionDeniedError",
     "PoolError",
@@ -371,6 +372,21 @@ class ConversationNotFoundError(StoreError):
             text = f"{wanted!r} fits several conversations: {', '.join(self.matches)}. Give more of the id."
         else:
             text = f"no conversation {wanted!r}. See: claude-comms list-conversations"
+        super().__init__(text)
+
+
+class JobNotFoundError(StoreError):
+    """No job has that id, or a beginning fits several (`matches`)."""
+
+    facts = ("wanted", "matches")
+
+    def __init__(self, wanted: str, *, matches: Sequence[str] = ()) -> None:
+        self.wanted = wanted
+        self.matches = tuple(matches)
+        if self.matches:
+            text = f"{wanted!r} fits several jobs: {', '.join(self.matches)}. Give more of the id."
+        else:
+            text = f"no job {wanted!r}. See: claude-comms list-jobs"
         super().__init__(text)
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "Emit",
     "HistoryMessage",
     "InstanceInfo",
+    "InstanceLimits",
     "InstanceSpec",
     "InstanceState",
     "Message",
@@ -54,6 +55,7 @@ __all__ = [
     "TurnRequest",
     "TurnResult",
     "Usage",
+    "UsageRow",
     "new_id",
 ]
 
@@ -150,6 +152,8 @@ class InstanceSpec:
     grants: tuple[str, ...] = ()
     directory: Path | None = None
     """The target module's own path, where a process of this instance would sit."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """Variables that its process gets beside the usual ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +304,8 @@ class Started(Record):
     reason: str
     model: str
     instance_id: str
+    turn_id: str = ""
+    """What the turn's events are found by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -515,8 +521,28 @@ class Question:
     deadline_s: float | None = None
     max_cost_usd: float | None = None
     idempotency_key: str | None = None
+    turn_id: str | None = None
+    """The id that the turn is to have; a fresh one where it is left out."""
     check: Callable[[Any], Sequence[Problem]] | None = None
     """What the answer's value must satisfy beyond `schema`; the problems it finds go into the repair turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceLimits(Record):
+    """What one instance may take; None where the settings decide, or nothing limits it."""
+
+    max_turns: int | None = None
+    """Then it stops; its conversation goes on elsewhere."""
+    max_idle_s: float | None = None
+    """Idle for longer, it gives up its process and keeps its session."""
+    deadline_s: float | None = None
+    """Of each question, where the question gives none."""
+    max_memory_mb: int | None = None
+    """Resident memory of its process tree, in MiB; beyond it the process is replaced between turns."""
+    max_tokens: int | None = None
+    """Input and output tokens of all its turns; beyond it questions are refused (BudgetExceededError)."""
+    max_cost_usd: float | None = None
+    """Cost of all its turns, likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -536,6 +562,22 @@ class InstanceInfo(Record):
     """How many it has run, failed ones included."""
     created_at: datetime
     last_used_at: datetime
+    pid: int | None = None
+    """Of its process, where it has one now."""
+    rss_bytes: int | None = None
+    """Resident memory of its process tree; None without a process."""
+    waiting: int = 0
+    """Questions that wait for it, or for its conversation."""
+    restarts: int = 0
+    """How often its process was replaced after a fault."""
+    usage: Usage = Usage()
+    """Of all its turns."""
+    last_alive_at: datetime | None = None
+    """When it last proved alive: a byte in a turn, a process that answered."""
+    grants: tuple[str, ...] = ()
+    limits: InstanceLimits = InstanceLimits()
+    failure: str | None = None
+    """Why it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -548,6 +590,16 @@ class Preview:
     """Why this backend."""
     model: str
     thread_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow(Record):
+    """What turns have cost in all: of one group (a pair, a module, a day, a backend), or of everything."""
+
+    group: str
+    turns: int
+    """Those that were answered and those that failed after tokens were spent."""
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,88 @@
+"""The envelope of an event: CloudEvents 1.0, with the sequence number, namespace and priority beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from claude_comms.types import Record, new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Event", "NewEvent", "Priority"]
+
+_SOURCE = "/claude-comms"
+
+
+class Priority(StrEnum):
+    """How much an event matters, the least first."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """Something that has just happened, on its way to a bus.
+
+    `type` says what (``turn.completed``), `subject` to whom: an instance's, conversation's or job's id, or
+    ``daemon``. `namespace` is ``SOURCE/TARGET`` for what belongs to a pair, else ``daemon``; events of one namespace
+    keep their order. `data` holds JSON values.
+    """
+
+    type: str
+    subject: str
+    namespace: str
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    priority: Priority = Priority.NORMAL
+    event_id: str = field(default_factory=lambda: new_id("e"))
+    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+@dataclass(frozen=True, slots=True)
+class Event(Record):
+    """An event as the bus keeps it. `seq` grows by one with each event of a bus and is what a cursor holds."""
+
+    seq: int
+    event_id: str
+    type: str
+    subject: str
+    namespace: str
+    priority: Priority
+    time: datetime
+    data: Mapping[str, Any]
+
+    def as_cloudevent(self) -> dict[str, Any]:
+        """The event as CloudEvents 1.0 JSON; `seq`, `namespace` and `priority` are extension attributes."""
+        return {
+            "specversion": "1.0",
+            "id": self.event_id,
+            "source": _SOURCE,
+            "type": self.type,
+            "subject": self.subject,
+            "time": self.time.isoformat(),
+            "datacontenttype": "application/json",
+            "data": dict(self.data),
+            "seq": self.seq,
+            "namespace": self.namespace,
+            "priority": str(self.priority),
+        }
+
+    @classmethod
+    def from_cloudevent(cls, values: Mapping[str, Any]) -> Event:
+        """The event that `as_cloudevent` made `values` of. KeyError and ValueError where it did not."""
+        return cls(
+            seq=int(values["seq"]),
+            event_id=str(values["id"]),
+            type=str(values["type"]),
+            subject=str(values["subject"]),
+            namespace=str(values["namespace"]),
+            priority=Priority(values["priority"]),
+            time=datetime.fromisoformat(values["time"]),
+            data=values["data"],
+        )

@@ -1,0 +1,1 @@
+"""Which instances are to exist, across restarts of the process that runs them."""
