@@ -452,6 +452,8 @@ class Message(Record):
     refusals: tuple[Refused, ...] = ()
     rebuilt: str | None = None
     """Why the backend's session was built anew from the thread for this answer, where it was."""
+    turn_id: str | None = None
+    """Of a question: what the events of its turn are found by."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from claude_comms.types import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Select
 
     from claude_comms.conversations._search import SearchHit
     from claude_comms.storage import Database, OwnerLock
@@ -45,7 +45,7 @@ _ABANDONED = {
 
 
 class KeyedTurn(NamedTuple):
-    """A question that was asked with an idempotency key, and its answer once it is complete."""
+    """A question that was found by its key or turn, and its answer once it is complete."""
 
     question: Message
     answer: Message | None
@@ -192,6 +192,7 @@ class ConversationStore:
         request_digest: str | None = None,
         expected_messages: int | None = None,
         title: str | None = None,
+        turn_id: str | None = None,
     ) -> Message:
         """Store a question as pending; where `thread_id` is None, in a new conversation.
 
@@ -213,6 +214,7 @@ class ConversationStore:
             model=model,
             data=data,
             context_version=context_version,
+            turn_id=turn_id,
         )
         return await self._begin(
             _turns.NewQuestion(
@@ -331,22 +333,13 @@ class ConversationStore:
 
     async def by_key(self, idempotency_key: str) -> KeyedTurn | None:
         """The turn that was begun with `idempotency_key`."""
+        asked = select(messages).where(messages.c.idempotency_key == idempotency_key)
+        return await self._database.read(lambda connection: _turn_of(connection, asked))
 
-        def read(connection: Connection) -> KeyedTurn | None:
-            asked = select(messages).where(messages.c.idempotency_key == idempotency_key)
-            row = connection.execute(asked).one_or_none()
-            if row is None:
-                return None
-            answered = select(messages).where(
-                messages.c.thread_id == row.thread_id,
-                messages.c.position == row.position + 1,
-                messages.c.role == "answer",
-                messages.c.state == "complete",
-            )
-            answer = connection.execute(answered).one_or_none()
-            return KeyedTurn(message_from(row), message_from(answer) if answer else None, row.request_digest)
-
-        return await self._database.read(read)
+    async def by_turn(self, turn_id: str) -> KeyedTurn | None:
+        """The turn with this id, as it stands; of one that was repaired, the repair."""
+        asked = select(messages).where(messages.c.turn_id == turn_id).order_by(messages.c.position.desc()).limit(1)
+        return await self._database.read(lambda connection: _turn_of(connection, asked))
 
     # --- how -----------------------------------------------------------------------------------
 
@@ -377,6 +370,21 @@ class ConversationStore:
             return _load(connection, thread_id)
 
         return await self._database.write(change)
+
+
+def _turn_of(connection: Connection, asked: Select[Any]) -> KeyedTurn | None:
+    """The question that `asked` finds, and the complete answer behind it."""
+    row = connection.execute(asked).one_or_none()
+    if row is None:
+        return None
+    answered = select(messages).where(
+        messages.c.thread_id == row.thread_id,
+        messages.c.position == row.position + 1,
+        messages.c.role == "answer",
+        messages.c.state == "complete",
+    )
+    answer = connection.execute(answered).one_or_none()
+    return KeyedTurn(message_from(row), message_from(answer) if answer else None, row.request_digest)
 
 
 def _resolve(connection: Connection, wanted: str) -> str:

@@ -75,7 +75,7 @@ class Asking:
     def __init__(self, parts: Parts, question: Question, turn: RunningTurn) -> None:
         self._parts = parts
         self._turn = turn
-        self._recorder = Recorder(parts.store, parts.prices)
+        self._recorder = Recorder(parts.store, parts.prices, turn.news)
         self._started = time.perf_counter()
         self._question = replace(question, data=to_json_value(question.data)) if question.data is not None else question
         self._deadline_s = question.deadline_s if question.deadline_s is not None else parts.settings.deadline_s
@@ -135,7 +135,7 @@ class Asking:
         try:
             handle = await self._session_handle(route, asked.thread_id)
             request = TurnRequest(prompt, asked.thread_id, route.model, limit, handle, deadline=self._deadline)
-            await self._turn.emit(_started(route, lease, asked))
+            await self._turn.emit(_started(route, lease, asked, self._turn.news.turn_id))
             result = await self._send(lease, request, said)
             value, problems = read_value(result.text, question) if question.schema is not None else (None, [])
         except BaseException as error:
@@ -267,7 +267,7 @@ def _unshaped(answered: _Answered) -> ReplyValidationError:
     return error
 
 
-def _started(route: Route, lease: Lease, asked: Message) -> Started:
+def _started(route: Route, lease: Lease, asked: Message, turn_id: str) -> Started:
     return Started(
         thread_id=asked.thread_id,
         source=route.pair.source,
@@ -276,4 +276,5 @@ def _started(route: Route, lease: Lease, asked: Message) -> Started:
         reason=route.reason,
         model=route.model,
         instance_id=lease.instance.instance_id,
+        turn_id=turn_id,
     )

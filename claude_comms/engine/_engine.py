@@ -13,26 +13,35 @@ from claude_comms.background.pool import Pool, close_backend
 from claude_comms.context import ContextGenerator
 from claude_comms.conversations import ConversationStore
 from claude_comms.descriptors import Registry
+from claude_comms.engine._answers import check_schema
 from claude_comms.engine._asking import Asking, Parts
 from claude_comms.engine._diagnosis import diagnose
+from claude_comms.engine._hosting import Hosting, InstanceNews
 from claude_comms.engine._instances import LocalInstances
+from claude_comms.engine._jobs import NoJobs
+from claude_comms.engine._lost_turns import tell_of_lost_turns
+from claude_comms.engine._news import TurnNews, about_conversation
 from claude_comms.engine._prompts import PromptBuilder
 from claude_comms.engine._route import Router
 from claude_comms.engine._turn import RunningTurn
 from claude_comms.errors import ConfigError
+from claude_comms.events import MemoryBus
 from claude_comms.files import private_dir
 from claude_comms.storage import Database, OwnerLock
-from claude_comms.types import ConversationState, Preview
+from claude_comms.types import ConversationState, Pair, Preview, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from pathlib import Path
 
     from claude_comms.background.backends.protocol import Backend
     from claude_comms.conversations import SearchHit
     from claude_comms.descriptors import Match
+    from claude_comms.events import EventBus, EventFilter, Subscription
+    from claude_comms.protocols import Jobs, UsageBy
     from claude_comms.settings import Settings
-    from claude_comms.types import Check, Conversation, Pair, Question, Reply
+    from claude_comms.types import Check, Conversation, Question, Reply, UsageRow
 
 __all__ = ["LocalEngine"]
 
@@ -44,6 +53,9 @@ class LocalEngine:
 
     One task of its own owns everything that runs: instances and turns live in its task group, so callers may come
     and go. `backends` stand in for the built-in ones of the same name, or add to them; whoever made them closes them.
+    `bus` is told what happens; whoever made it opens it before and closes it after. Without one, the latest events
+    are kept in memory. `hosting` is for a daemon: instances are remembered and come back, some are kept ready, and
+    background questions are answered.
     """
 
     def __init__(
@@ -52,6 +64,8 @@ class LocalEngine:
         *,
         generator: ContextGenerator | None = None,
         backends: Mapping[str, Backend] | None = None,
+        bus: EventBus | None = None,
+        hosting: bool = False,
     ) -> None:
         self.settings = settings
         self.registry = Registry(settings.home, settings.descriptors)
@@ -59,11 +73,15 @@ class LocalEngine:
         self.database = Database(settings.database_path)
         self._owner = OwnerLock(settings.database_path)
         self.store = ConversationStore(self.database, self._owner)
+        self.bus: EventBus = bus or MemoryBus()
+        self._own_bus = bus is None
+        self._instance_news = InstanceNews(self.bus.post)
         self.pool = Pool(
             self.backend,
             max_instances=settings.max_instances,
             max_waiting=settings.max_waiting,
             queue_wait_s=settings.queue_wait_s,
+            on_event=self._instance_news,
         )
         self.prices = PriceTable.load()
         self._backends: dict[str, Backend] = dict(backends or {})
@@ -79,11 +97,28 @@ class LocalEngine:
             prices=self.prices,
             backend=self.backend,
         )
-        self.instances = LocalInstances(self.pool, self._router)
+        self.instances = LocalInstances(self.pool, self._router, self._prompts, settings)
+        self.jobs: Jobs = NoJobs()
         self._turns: set[RunningTurn] = set()
+        self._hosting = self._host_for_all() if hosting else None
         self._stopping = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._host: asyncio.Task[None] | None = None
+
+    def _host_for_all(self) -> Hosting:
+        from claude_comms.jobs.runner import JobRunner
+        from claude_comms.jobs.store import JobStore
+        from claude_comms.roster.store import RosterStore
+
+        self.jobs = jobs = JobRunner(
+            JobStore(self.database, self._owner),
+            self.ask,
+            post=self.bus.post,
+            check=self._check,
+            max_running=self.settings.max_jobs_running,
+            allow_remote_callbacks=self.settings.allow_remote_callbacks,
+        )
+        return Hosting(RosterStore(self.database), jobs, self._instance_news)
 
     def backend(self, name: str) -> Backend:
         """The backend of that name, made when it is first asked for."""
@@ -104,7 +139,10 @@ class LocalEngine:
         try:
             await self.database.open()
             await anyio.to_thread.run_sync(self._owner.acquire)
-            await self.store.mark_abandoned()
+            abandoned = await self.store.mark_abandoned()
+            if self._own_bus:
+                await self.bus.open()
+            await tell_of_lost_turns(self.bus, self.store, abandoned)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._let_go_of_store()
@@ -112,16 +150,21 @@ class LocalEngine:
         ready = anyio.Event()
         self._host = asyncio.create_task(self._serve(ready), name="claude-comms engine")
         await ready.wait()
+        if self._hosting is not None and self._tasks is not None:
+            await self._hosting.open(self.pool, self.instances, self.settings.prewarm, self._tasks)
 
     async def _serve(self, ready: anyio.Event) -> None:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
+            tasks.start_soon(self.pool.supervise)
             ready.set()
             await self._stopping.wait()
             tasks.cancel_scope.cancel()
 
     async def close(self) -> None:
         """Interrupt what runs, store how it ended, let go of everything, in bounded time. May be called twice."""
+        if self._hosting is not None:
+            await self._hosting.close()
         with anyio.move_on_after(_CLOSE_WAIT_S, shield=True):
             async with anyio.create_task_group() as closing:
                 for turn in tuple(self._turns):
@@ -134,6 +177,8 @@ class LocalEngine:
         await self.pool.close()
         for backend in self._made:
             await close_backend(backend)
+        if self._own_bus:
+            await self.bus.close()
         await self._let_go_of_store()
 
     async def _let_go_of_store(self) -> None:
@@ -153,7 +198,8 @@ class LocalEngine:
     async def ask(self, question: Question) -> RunningTurn:
         """Start a question on its way, in a task of the engine's."""
         assert self._tasks is not None, "open() first"  # noqa: S101 - communicators do
-        turn = RunningTurn()
+        pair = Pair(question.source, question.target)
+        turn = RunningTurn(TurnNews(self.bus.post, question.turn_id or new_id("t"), pair))
         self._turns.add(turn)
         self._tasks.start_soon(self._answer, question, turn)
         return turn
@@ -167,6 +213,12 @@ class LocalEngine:
         finally:
             self._turns.discard(turn)
 
+    async def _check(self, question: Question) -> None:
+        """Raise now what would be raised of the question before anything is stored."""
+        check_schema(question)
+        route = await self._router.route(question)
+        await self._prompts.build(route, question)
+
     async def preview(self, question: Question) -> Preview:
         """What `ask` would send. Tokens are counted by the API where there is a key."""
         route = await self._router.route(question)
@@ -178,7 +230,9 @@ class LocalEngine:
     async def create_conversation(self, pair: Pair, *, title: str = "") -> Conversation:
         """A new, empty conversation. UnknownModuleError where a module of the pair is not known."""
         self._router.check(pair)
-        return await self.store.create(pair, title=title)
+        conversation = await self.store.create(pair, title=title)
+        self.bus.post(about_conversation("conversation.created", conversation))
+        return conversation
 
     async def get_conversation(self, wanted: str) -> Conversation:
         """A conversation with its messages, by its id or any unique prefix of it."""
@@ -203,11 +257,31 @@ class LocalEngine:
 
     async def archive_conversation(self, wanted: str) -> Conversation:
         """Hide a conversation from lists; it stays searchable."""
-        return await self.store.archive(wanted)
+        conversation = await self.store.archive(wanted)
+        self.bus.post(about_conversation("conversation.archived", conversation))
+        return conversation
 
     async def restore_conversation(self, wanted: str) -> Conversation:
         """Take a conversation out of the archive."""
-        return await self.store.restore(wanted)
+        conversation = await self.store.restore(wanted)
+        self.bus.post(about_conversation("conversation.restored", conversation))
+        return conversation
+
+    def follow(self, wanted: EventFilter | None = None, *, after: int | None = None) -> Subscription:
+        """What happens, as it happens; see `protocols.Engine.follow`."""
+        return self.bus.subscribe(wanted, after=after)
+
+    async def usage(
+        self,
+        by: UsageBy = "pair",
+        *,
+        source: str | None = None,
+        target: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[UsageRow]:
+        """What turns have cost, in groups, the dearest first; days in their order."""
+        return await self.store.usage(by, source=source, target=target, since=since, until=until)
 
     async def find_modules(
         self,

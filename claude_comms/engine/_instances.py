@@ -2,60 +2,119 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from claude_comms.types import InstanceInfo
+from claude_comms.errors import ConfigError, PermissionDeniedError
+from claude_comms.types import InstanceInfo, InstanceLimits, Question, TurnRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from claude_comms.background.instance import Instance
     from claude_comms.background.pool import Pool
-    from claude_comms.engine._route import Router
-    from claude_comms.types import Pair
+    from claude_comms.engine._prompts import PromptBuilder
+    from claude_comms.engine._route import Route, Router
+    from claude_comms.settings import Settings
+    from claude_comms.types import InstanceSpec, Pair
 
-__all__ = ["LocalInstances"]
+__all__ = ["LocalInstances", "info_of"]
 
 
 class LocalInstances:
     """Implements `protocols.Instances` over the pool of this process."""
 
-    def __init__(self, pool: Pool, router: Router) -> None:
+    def __init__(self, pool: Pool, router: Router, prompts: PromptBuilder, settings: Settings) -> None:
         self._pool = pool
         self._router = router
+        self._prompts = prompts
+        self._settings = settings
 
     async def start(
-        self, pair: Pair, *, name: str | None = None, backend: str | None = None, model: str | None = None
+        self,
+        pair: Pair,
+        *,
+        name: str | None = None,
+        backend: str | None = None,
+        model: str | None = None,
+        grants: Sequence[str] | None = None,
+        limits: InstanceLimits | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> InstanceInfo:
-        """A new instance of a pair of known modules, its session open. Raises what the backend's opening raises."""
-        spec = self._router.spec(pair, backend=backend, model=model)
-        return _info(await self._pool.start(spec, name))
+        """A new instance of a pair of known modules, its session open and warm.
+
+        Raises what the backend's opening raises; PermissionDeniedError for a grant that the target does not have.
+        """
+        question = Question(pair.source, pair.target, _NOTHING, backend=backend, model=model)
+        route = await self._router.route(question)
+        spec = _narrowed(route.spec, grants, environment)
+        warm = await self._first_request(route, question)
+        return info_of(await self._pool.start(spec, name, limits=limits or InstanceLimits(), warm=warm))
+
+    async def keep_ready(self, pair: Pair, count: int) -> None:
+        """From now on `count` instances of the pair wait for its next new conversations."""
+        question = Question(pair.source, pair.target, _NOTHING)
+        route = await self._router.route(question)
+
+        async def request() -> TurnRequest:
+            return await self._first_request(route, question)
+
+        self._pool.keep_ready(route.spec, count, request)
 
     async def list(self) -> list[InstanceInfo]:
         """The living ones, oldest first."""
-        return [_info(instance) for instance in self._pool.list()]
+        return [info_of(instance) for instance in self._pool.list()]
 
     async def get(self, wanted: str) -> InstanceInfo:
         """One of them, or of the last hundred that ended."""
-        return _info(self._pool.get(wanted))
+        return info_of(self._pool.get(wanted))
 
     async def pause(self, wanted: str) -> InstanceInfo:
         """Let the running turn finish; later questions wait until `resume` or their deadline."""
-        return _info(self._pool.pause(wanted))
+        return info_of(self._pool.pause(wanted))
 
     async def resume(self, wanted: str) -> InstanceInfo:
         """Undo `pause`."""
-        return _info(self._pool.resume(wanted))
+        return info_of(self._pool.resume(wanted))
 
     async def interrupt(self, wanted: str) -> InstanceInfo:
         """Stop the running turn; without one nothing happens."""
         await self._pool.interrupt(wanted)
-        return _info(self._pool.get(wanted))
+        return info_of(self._pool.get(wanted))
 
     async def stop(self, wanted: str) -> InstanceInfo:
         """End it, its running turn interrupted."""
-        return _info(await self._pool.stop(wanted))
+        return info_of(await self._pool.stop(wanted))
+
+    async def _first_request(self, route: Route, question: Question) -> TurnRequest:
+        """What a session is warmed with: the system blocks of the pair, which no question changes."""
+        prompt = await self._prompts.build(route, question)
+        return TurnRequest(prompt, "", route.model, self._settings.max_output_tokens)
 
 
-def _info(instance: Instance) -> InstanceInfo:
+_NOTHING = "(nothing has been asked yet)"
+
+
+def _narrowed(spec: InstanceSpec, grants: Sequence[str] | None, environment: Mapping[str, str] | None) -> InstanceSpec:
+    """`spec` with fewer grants and more variables."""
+    if grants is not None:
+        for grant in grants:
+            if grant not in spec.grants:
+                held = ", ".join(spec.grants) or "none"
+                raise PermissionDeniedError(
+                    f"{spec.pair.target} was not granted {grant!r} on {spec.backend}. It has: {held}."
+                    " Ask for it in the descriptor's permissions, and register the module again.",
+                    grant=grant,
+                )
+        spec = replace(spec, grants=tuple(grant for grant in spec.grants if grant in grants))
+    for name in environment or {}:
+        if not name.isidentifier():
+            raise ConfigError(f"environment: {name!r} is no name of a variable. Use letters, digits and _.")
+    return replace(spec, environment=tuple(sorted((environment or {}).items())))
+
+
+def info_of(instance: Instance) -> InstanceInfo:
+    """An instance as it stands now."""
     return InstanceInfo(
         instance_id=instance.instance_id,
         name=instance.name,
@@ -68,4 +127,13 @@ def _info(instance: Instance) -> InstanceInfo:
         turns=instance.turns,
         created_at=instance.created_at,
         last_used_at=instance.last_used,
+        pid=instance.pid,
+        rss_bytes=instance.rss_bytes,
+        waiting=instance.waiting,
+        restarts=instance.restarts,
+        usage=instance.usage,
+        last_alive_at=instance.last_alive_at,
+        grants=instance.spec.grants,
+        limits=instance.limits,
+        failure=None if instance.failure is None else str(instance.failure),
     )

@@ -1,0 +1,175 @@
+"""What an engine does beside answering when it hosts instances for everybody on the machine.
+
+It tells the bus of its instances, remembers them across restarts, and keeps some of them ready.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from claude_comms.engine._instances import info_of
+from claude_comms.engine._news import about_instance
+from claude_comms.errors import ClaudeCommsError, ConfigError, StoreError
+from claude_comms.roster import RosterEntry
+from claude_comms.types import InstanceSpec, InstanceState, Pair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from anyio.abc import TaskGroup
+
+    from claude_comms.background.instance import Instance
+    from claude_comms.background.pool import Pool
+    from claude_comms.engine._instances import LocalInstances
+    from claude_comms.events import NewEvent
+    from claude_comms.jobs.runner import JobRunner
+    from claude_comms.roster.store import RosterStore
+
+__all__ = ["Hosting", "InstanceNews"]
+
+_LOG = logging.getLogger(__name__)
+_FLUSH_WAIT_S = 2.0
+
+
+class InstanceNews:
+    """The pool's `on_event`: tells the bus, and whoever keeps the roster."""
+
+    def __init__(self, post: Callable[[NewEvent], None]) -> None:
+        self._post = post
+        self.keeper: RosterKeeper | None = None
+        self.turn_stalled: Callable[[Instance, float], None] | None = None
+
+    def __call__(self, kind: str, instance: Instance, /, **facts: Any) -> None:
+        """Something happened to `instance`."""
+        if kind == "turn.stalled":
+            if self.turn_stalled is not None:
+                self.turn_stalled(instance, float(facts["silent_s"]))
+            return
+        if self.keeper is not None and self.keeper.leaving and kind == "instance.stopped":
+            return  # it comes back with the next daemon
+        self._post(about_instance(kind, info_of(instance), **facts))
+        if self.keeper is not None:
+            self.keeper.changed(instance)
+
+
+class RosterKeeper:
+    """Writes down which instances there are, soon after they change and never in anybody's way."""
+
+    def __init__(self, roster: RosterStore) -> None:
+        self._roster = roster
+        self._changed: dict[str, Instance] = {}
+        self._wake = anyio.Event()
+        self.leaving = False
+        """From now on instances that stop are those of an engine that ends: they stay on the roster."""
+
+    def changed(self, instance: Instance) -> None:
+        """Write it down soon, as it stands by then; an instance that has ended is crossed out."""
+        self._changed[instance.instance_id] = instance
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Keep writing until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake = anyio.Event()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what has changed. A store that cannot be written is logged, and tried again with the next change."""
+        changed, self._changed = self._changed, {}
+        try:
+            for instance in changed.values():
+                if instance.ended:
+                    await self._roster.remove(instance.instance_id)
+                else:
+                    await self._roster.save(_entry(instance))
+        except StoreError as error:
+            self._changed = {**changed, **self._changed}
+            _LOG.warning("the roster of instances could not be written: %s", error)
+
+    async def leave(self) -> None:
+        """The engine ends: write what is left, in bounded time, and keep what stops from now on."""
+        with anyio.move_on_after(_FLUSH_WAIT_S, shield=True):
+            await self.flush()
+        self.leaving = True
+
+    async def bring_back(self, pool: Pool) -> None:
+        """Take back the instances of the process before, hibernated; they resume their sessions when asked."""
+        for entry in await self._roster.list():
+            try:
+                pool.adopt(
+                    InstanceSpec(
+                        Pair(entry.source, entry.target), entry.backend, entry.model, entry.grants, entry.directory
+                    ),
+                    instance_id=entry.instance_id,
+                    name=entry.name,
+                    limits=entry.limits,
+                    thread_id=entry.thread_id,
+                    paused=entry.state == InstanceState.PAUSED,
+                    turns=entry.turns,
+                    usage=entry.usage,
+                    restarts=entry.restarts,
+                    created_at=entry.created_at,
+                    last_used=entry.last_used_at,
+                )
+            except ClaudeCommsError as error:
+                _LOG.warning("instance %s cannot be brought back: %s", entry.instance_id, error)
+                await self._roster.remove(entry.instance_id)
+
+
+def _entry(instance: Instance) -> RosterEntry:
+    spec = instance.spec
+    return RosterEntry(
+        instance_id=instance.instance_id,
+        name=instance.name,
+        source=spec.pair.source,
+        target=spec.pair.target,
+        backend=spec.backend,
+        model=spec.model,
+        grants=spec.grants,
+        limits=instance.limits,
+        environment=tuple(name for name, _ in spec.environment),
+        directory=spec.directory,
+        thread_id=instance.thread_id,
+        state=str(instance.state),
+        turns=instance.turns,
+        usage=instance.usage,
+        restarts=instance.restarts,
+        created_at=instance.created_at,
+        last_used_at=instance.last_used,
+    )
+
+
+class Hosting:
+    """The hosting half of an engine: its roster, its background questions, its prewarmed instances."""
+
+    def __init__(self, roster: RosterStore, jobs: JobRunner, news: InstanceNews) -> None:
+        self._keeper = news.keeper = RosterKeeper(roster)
+        self._jobs = jobs
+
+    async def open(self, pool: Pool, instances: LocalInstances, prewarm: Mapping[str, int], tasks: TaskGroup) -> None:
+        """Take back what the process before had, and go on with it. What cannot be kept ready is logged."""
+        await self._keeper.bring_back(pool)
+        tasks.start_soon(self._keeper.run)
+        await self._jobs.open()
+        for pair, count in prewarm.items():
+            try:
+                await instances.keep_ready(_pair_of(pair), count)
+            except ClaudeCommsError as error:
+                _LOG.warning("prewarm %s: %s", pair, error)
+
+    async def close(self) -> None:
+        """Interrupt and mark the jobs that run, and write down the instances. Bounded."""
+        await self._jobs.close()
+        await self._keeper.leave()
+
+
+def _pair_of(text: str) -> Pair:
+    """The pair that ``SOURCE/TARGET`` names; ConfigError otherwise."""
+    source, slash, target = text.partition("/")
+    if not (slash and source and target) or "/" in target:
+        raise ConfigError(f"prewarm: {text!r} names no pair. Write it as SOURCE/TARGET.")
+    return Pair(source, target)
