@@ -312,6 +312,8 @@ def question_from(
 def _directory(path: str | Path | None) -> Path | None:
     if path is None:
         return None
+    if not isinstance(path, (str, Path)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f"module_path is of type {type(path).__name__}. Give the module's own directory.")
     directory = Path(path).expanduser().absolute()
     if not directory.is_dir():
         raise ConfigError(f"module_path {directory} is not a directory. Give the module's own directory.")

@@ -53,7 +53,7 @@ class ContextGenerator:
     """
 
     def __init__(
-        self, *, template_dirs: Sequence[Path] = (), components: Mapping[str, Component] | None = None
+        self, *, template_dirs: Sequence[str | Path] = (), components: Mapping[str, Component] | None = None
     ) -> None:
         self._components = dict(components or {})
         for name in self._components:
