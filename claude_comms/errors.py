@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from claude_comms.types import Retried, Usage
@@ -63,6 +63,7 @@ __all__ = [
     "TemplateError",
     "TurnFailedError",
     "UnknownModuleError",
+    "error_from_dict",
 ]
 
 
@@ -437,3 +438,51 @@ class DeadlineExceededError(ClaudeCommsError, TimeoutError):
         self.usage: Usage | None = None
         self.retries: tuple[Retried, ...] = ()
         """The tries that had failed by then."""
+
+
+# --- back from JSON ----------------------------------------------------------------------------
+
+
+def error_from_dict(values: Mapping[str, object]) -> ClaudeCommsError:
+    """The error that `as_dict` made `values` of: its type, text and facts; what it did not tell is empty.
+
+    A type that this version does not know becomes a DaemonError with the same text.
+    """
+    kind = globals().get(str(values.get("type")))
+    if not (isinstance(kind, type) and issubclass(kind, ClaudeCommsError)):
+        kind = DaemonError
+    error = kind.__new__(kind)
+    ClaudeCommsError.__init__(error, str(values.get("message", "")))
+    for name, absent in _UNTOLD.items():
+        if issubclass(kind, absent.kinds):
+            setattr(error, name, absent.value)
+    for name in (*kind.facts, "thread_id"):
+        setattr(error, name, _fact(name, values.get(name), getattr(error, name, None)))
+    return error
+
+
+@dataclass(frozen=True, slots=True)
+class _Untold:
+    """What an attribute is where JSON does not tell it, and on which errors it stands."""
+
+    kinds: tuple[type[ClaudeCommsError], ...]
+    value: object
+
+
+_UNTOLD = {
+    "usage": _Untold((BackendError, BudgetExceededError, DeadlineExceededError), None),
+    "partial": _Untold((BackendError, DeadlineExceededError), ""),
+    "retries": _Untold((BackendError, DeadlineExceededError), ()),
+    "suggestion": _Untold((UnknownModuleError,), None),
+    "matches": _Untold((ConversationNotFoundError, JobNotFoundError), ()),
+}
+
+
+def _fact(name: str, value: object, absent: object) -> object:
+    if value is None:
+        return absent
+    if not isinstance(value, list):
+        return value
+    items = cast("list[object]", value)
+    # A problem's place is part of its text by now.
+    return tuple(Problem(str(item)) for item in items) if name == "problems" else tuple(items)

@@ -45,6 +45,7 @@ __all__ = [
     "Retried",
     "RetryPolicy",
     "Role",
+    "SearchHit",
     "Source",
     "Started",
     "SystemBlock",
@@ -475,6 +476,25 @@ class Conversation(Record):
     message_count: int
     messages: tuple[Message, ...] = ()
     """All of them from `get_conversation`; none from lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit(Record):
+    """A message that was found. Scores are comparable within one search only; higher is better."""
+
+    thread_id: str
+    message_id: str
+    position: int
+    role: Role
+    speaker: str
+    state: MessageState
+    source: str
+    target: str
+    excerpt: str
+    """Around the words that were found, which stand between « and »."""
+    score: float
+    """0.0 where only common words were found."""
+    created_at: datetime
 
 
 # --- how ---------------------------------------------------------------------------------------

@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Select
 
-    from claude_comms.conversations._search import SearchHit
     from claude_comms.storage import Database, OwnerLock
-    from claude_comms.types import Pair, Refused, Retried, Source, ToolUsed, Usage
+    from claude_comms.types import Pair, Refused, Retried, SearchHit, Source, ToolUsed, Usage
 
 __all__ = ["ConversationStore", "KeyedTurn", "Thread"]
 
