@@ -135,10 +135,12 @@ def read_info(places: Places) -> DaemonInfo | None:
         return None
     if not isinstance(found, dict):
         return None
-    values = cast("Mapping[str, Any]", found)
+    told = cast("Mapping[str, Any]", found)
     try:
-        told = {item.name: values[item.name] for item in fields(DaemonInfo)}
-        return DaemonInfo(**{name: Path(value) if name in _PATHS else value for name, value in told.items()})
+        values: dict[str, Any] = {item.name: told[item.name] for item in fields(DaemonInfo)}
+        for name in _PATHS:
+            values[name] = Path(values[name])
+        return DaemonInfo(**values)
     except (KeyError, TypeError):
         return None
 
