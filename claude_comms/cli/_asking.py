@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from claude_comms.background.backends import choose_backend
+from claude_comms.cli._access import uses_daemon
 from claude_comms.cli._preview import show_preview
 from claude_comms.cli._sources import asking_module, open_registry, read_data, read_parameters, read_prompt, read_schema
 from claude_comms.cli._stream import show_turn
@@ -63,7 +64,7 @@ class Asking:
 def ask_module(asking: Asking, target: str, source: str | None, thread: str | None) -> None:
     """Ask `target`; `source` None: the module of this directory; `thread` None: a new conversation."""
     settings = Settings.load()
-    asker = asking_module(source, open_registry(settings))
+    asker = source if source is not None else asking_module(None, open_registry(settings))
     with _communicator(asking, settings, asker) as comm:
         thread_id = _latest(comm, asker, target) if thread == LAST else thread
         _ask(asking, comm, target, thread_id, other=_other_backend(asking, settings, target, thread_id))
@@ -101,9 +102,15 @@ def _other_backend(asking: Asking, settings: Settings, target: str, thread_id: s
 
 
 def _communicator(asking: Asking, settings: Settings, source: str) -> ModuleCommunicator:
+    """Through the daemon, which is started if need be; a prompt that is only shown needs none to be."""
+    no_daemon = asking.options.no_daemon
+    if asking.options.show_prompt:
+        use_background = False if no_daemon else None
+    else:
+        use_background = uses_daemon(settings, no_daemon=no_daemon)
     return create_communicator(
         None if source == ANONYMOUS else source,
-        use_background=False if asking.options.no_daemon else None,
+        use_background=use_background,
         backend=asking.options.backend,
         model=asking.options.model,
         settings=settings,
@@ -112,6 +119,12 @@ def _communicator(asking: Asking, settings: Settings, source: str) -> ModuleComm
 
 def _latest(comm: ModuleCommunicator, source: str, target: str) -> str:
     newest = comm.list_conversations(target, limit=1)
-    if not newest:
-        raise ConversationNotFoundError(f"{LAST} of {source} → {target}")
-    return newest[0].thread_id
+    if newest:
+        return newest[0].thread_id
+    missing = ConversationNotFoundError(LAST)
+    missing.message = (
+        f"{source} has no conversation with {target} yet, so there is no {LAST} one. Leave out --thread to start one."
+        " See: claude-comms list-conversations"
+    )
+    missing.args = (missing.message,)
+    raise missing

@@ -32,19 +32,21 @@ class JobOptions:
         given = [("--priority", self.priority), ("--expires", self.expires_s), ("--callback", self.callback)]
         for option, value in given:
             if value is not None:
-                raise typer.BadParameter("it is for questions in the background. Give --background, too.", param_hint=option)
+                raise typer.BadParameter(
+                    "it is for questions in the background. Give --background, too.", param_hint=option
+                )
 
 
 def ask_in_background(asking: Asking, target: str, source: str | None, thread: str | None, job: JobOptions) -> None:
     """Queue the question, and print the job's id."""
     if asking.options.show_prompt:
-        raise typer.BadParameter("it asks nothing, so there is no job. Give it without --background.", param_hint="--show-prompt")
+        raise typer.BadParameter(
+            "it asks nothing, so there is no job. Give it without --background.", param_hint="--show-prompt"
+        )
     callback = read_callback(job.callback)
     with background(no_daemon=asking.options.no_daemon) as engine:
         request = asking.question(target, source, thread)
-        started = engine.start_job(
-            request, priority=job.priority or 0, expires_in_s=job.expires_s, callback=callback
-        )
+        started = engine.start_job(request, priority=job.priority or 0, expires_in_s=job.expires_s, callback=callback)
     if asking.options.as_json:
         console.document({"job_id": started.job_id, "state": str(started.state)})
         return

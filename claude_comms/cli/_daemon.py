@@ -11,9 +11,7 @@ from claude_comms.cli._panels import Panels
 
 __all__ = ["daemon"]
 
-daemon = typer.Typer(
-    help="The background process that keeps instances and jobs.", cls=Panels, rich_markup_mode=None
-)
+daemon = typer.Typer(help="The background process that keeps instances and jobs.", cls=Panels, rich_markup_mode=None)
 
 
 class _Level(StrEnum):
@@ -76,7 +74,9 @@ def logs(
         str | None,
         typer.Option("--conversation", metavar="ID", help="Only of this conversation, or of ids that begin so."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, max=1_000_000, help="At most so many of the last lines.")] = 200,
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, max=1_000_000, help="At most so many of the last lines.")
+    ] = 200,
     as_json: options.AsJson = False,
 ) -> None:
     """Show its log; it may be read whether it runs or not."""

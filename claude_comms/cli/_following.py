@@ -40,9 +40,7 @@ def monitor(wanted: str, since: str | None, focus: str | None, *, no_daemon: boo
                 _show(events, begin, focus, as_json=as_json, several=False, last=_ends(info.instance_id))
 
 
-def listen(
-    module: str, since: str | None, focus: str | None, *, deltas: bool, no_daemon: bool, as_json: bool
-) -> None:
+def listen(module: str, since: str | None, focus: str | None, *, deltas: bool, no_daemon: bool, as_json: bool) -> None:
     """What `module` asks and is asked from now on, or from `since` on, until Ctrl-C."""
     begin = read_since(since) if since is not None else None
     types = (*_SAID, _PIECES) if deltas else _SAID

@@ -108,9 +108,7 @@ def list_instances(
 @with_question_options(without=("backend", "model", "show_prompt", "no_daemon"))
 def query_instance(
     first: options.FirstInstance = None,
-    prompt: Annotated[
-        str | None, typer.Argument(metavar="PROMPT", help="The question; - reads it from stdin.")
-    ] = None,
+    prompt: Annotated[str | None, typer.Argument(metavar="PROMPT", help="The question; - reads it from stdin.")] = None,
     *,
     id_: options.InstanceId = None,
     no_daemon: options.NoDaemonAtAll = False,
@@ -145,7 +143,9 @@ def listen_module(
     ] = None,
     module: Annotated[
         str | None,
-        typer.Option("--module", metavar="NAME", help="The same, as an option.", autocompletion=options.complete_module),
+        typer.Option(
+            "--module", metavar="NAME", help="The same, as an option.", autocompletion=options.complete_module
+        ),
     ] = None,
     deltas: Annotated[
         bool, typer.Option("--deltas", metavar="", help="The answers' text in pieces as well, as it comes.")

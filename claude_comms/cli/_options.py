@@ -115,7 +115,9 @@ SinceNow = Annotated[
 Focus = Annotated[
     str | None,
     typer.Option(
-        "--focus", metavar="LEVEL", help="Only what is worth that: open, calm, focused or deep.",
+        "--focus",
+        metavar="LEVEL",
+        help="Only what is worth that: open, calm, focused or deep.",
     ),
 ]
 

@@ -94,7 +94,9 @@ def _pair(name: str | None, source: str | None, target: str | None) -> Pair:
     if target is not None:
         return Pair(asking_module(source, registry), target)
     if source is not None:
-        raise typer.BadParameter("it says who asks, and nothing says who is asked. Give --to, too.", param_hint="--from")
+        raise typer.BadParameter(
+            "it says who asks, and nothing says who is asked. Give --to, too.", param_hint="--from"
+        )
     if name is None:
         raise typer.BadParameter(
             "no pair was given. Give --from SOURCE --to TARGET, or --name SOURCE_TARGET.", param_hint="--to"

@@ -111,10 +111,19 @@ class ModuleMatch(ModuleEntry):
     capabilities: list[str]
 
 
-class AnyObject(_Document):
+class DescriptorFormat(_Document):
     """The JSON Schema of descriptor files."""
 
     model_config = ConfigDict(extra="allow")
+
+    type: Literal["object"]
+    properties: dict[str, Any]
+
+
+class JobDocument(JobModel):
+    """A background question as it stands, with the whole reply of one that is done."""
+
+    reply: ReplyModel | None  # pyright: ignore[reportIncompatibleVariableOverride,reportGeneralTypeIssues]
 
 
 class Unregistered(_Document):
@@ -221,7 +230,7 @@ DOCUMENTS: dict[str, Any] = {
     "query-instance": ReplyModel,
     "register-module": ModuleDocument,
     "list-modules": RootModel[list[ModuleEntry]],
-    "show-module": RootModel[ModuleDocument | AnyObject],
+    "show-module": RootModel[ModuleDocument | DescriptorFormat],
     "find-module": RootModel[list[ModuleMatch]],
     "unregister-module": Unregistered,
     "list-conversations": RootModel[list[Heading]],
@@ -237,10 +246,10 @@ DOCUMENTS: dict[str, Any] = {
     "interrupt-instance": InstanceInfoModel,
     "stop-instance": InstanceInfoModel,
     "listen-module": EventModel,
-    "list-jobs": RootModel[list[JobModel]],
-    "show-job": JobModel,
-    "wait-job": JobModel,
-    "cancel-job": JobModel,
+    "list-jobs": RootModel[list[JobDocument]],
+    "show-job": JobDocument,
+    "wait-job": JobDocument,
+    "cancel-job": JobDocument,
     "daemon start": DaemonStatus,
     "daemon stop": DaemonStopped,
     "daemon restart": DaemonStatus,
