@@ -230,9 +230,12 @@ class BackendUnavailableError(BackendError):
 
 
 class BackendCrashedError(BackendError):
-    """The process behind an instance died. `stderr_tail` is its last output, cleaned."""
+    """The process behind an instance died. `stderr_tail` is its last output, cleaned.
 
-    facts = (*BackendError.facts, "exit_code", "stderr_tail")
+    `retry_after_s` says when another try is allowed, where there have been too many.
+    """
+
+    facts = (*BackendError.facts, "exit_code", "stderr_tail", "retry_after_s")
 
     def __init__(
         self,
@@ -243,7 +246,9 @@ class BackendCrashedError(BackendError):
         backend: str | None = None,
         instance_id: str | None = None,
         retryable: bool = True,
+        retry_after_s: float | None = None,
     ) -> None:
+        self.retry_after_s = retry_after_s
         self.exit_code = exit_code
         self.stderr_tail = stderr_tail
         super().__init__(message, backend=backend, instance_id=instance_id, retryable=retryable)
@@ -270,7 +275,7 @@ class BackendProtocolError(BackendError):
 class TurnFailedError(BackendError):
     """The turn ended without a complete answer. `partial` is the text that had come by then.
 
-    `reason` is a short word: ``interrupted``, ``cut``, ``overloaded``, ``rate_limited``,
+    `reason` is a short word: ``interrupted``, ``stalled``, ``cut``, ``overloaded``, ``rate_limited``,
     ``refusal``, ``max_tokens``, ``context_window``, ``invalid_request``, ``server_error``, ...
     """
 

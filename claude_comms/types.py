@@ -138,6 +138,8 @@ class InstanceState(StrEnum):
     STARTING = "starting"
     IDLE = "idle"
     BUSY = "busy"
+    HIBERNATED = "hibernated"
+    """Without a process, its conversation kept: the next question opens a session again."""
     PAUSED = "paused"
     STOPPED = "stopped"
     FAILED = "failed"

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
+from claude_comms.background._budget import Budget
 from claude_comms.background._detached import Detached, wait_for
 from claude_comms.background._owner import SessionOwner
+from claude_comms.background._restarts import RestartLimit
 from claude_comms.background._turn import Turn
+from claude_comms.background.backends.protocol import Observable
 from claude_comms.background.states import Action, Lifecycle
-from claude_comms.errors import ClaudeCommsError, InstanceStateError
-from claude_comms.types import InstanceState, new_id
+from claude_comms.errors import BackendCrashedError, BackendProtocolError, ClaudeCommsError, InstanceStateError
+from claude_comms.types import InstanceLimits, InstanceState, new_id
 
 if TYPE_CHECKING:
-    from claude_comms.background.backends.protocol import Backend
-    from claude_comms.types import Emit, InstanceSpec, TurnRequest, TurnResult
+    from collections.abc import Callable
 
-__all__ = ["Instance", "Notify"]
+    from claude_comms.background.backends.protocol import Backend
+    from claude_comms.types import Emit, InstanceSpec, TurnRequest, TurnResult, Usage
+
+__all__ = ["Instance", "Notify", "Past"]
 
 _LATE_INTERRUPT_S = 0.3  # these two together keep a late turn within half a second or so of its deadline
 _CANCEL_S = 0.3
@@ -29,16 +36,34 @@ _EVENTS = {Action.READY: "instance.started", Action.RESUME: "instance.resumed", 
 _STATE_EVENTS = {
     InstanceState.IDLE: "instance.idle",
     InstanceState.BUSY: "instance.busy",
+    InstanceState.HIBERNATED: "instance.hibernated",
     InstanceState.PAUSED: "instance.paused",
     InstanceState.STOPPED: "instance.stopped",
 }
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What an instance did in a former process."""
+
+    turns: int = 0
+    usage: Usage | None = None
+    created_at: datetime | None = None
+    last_used: datetime | None = None
 
 
 class Notify(Protocol):
-    """Told of an instance's change of state, as an event's type, with further facts by name."""
+    """Told of what happens to an instance, as an event's type, with further facts by name."""
 
     def __call__(self, event: str, instance: Instance, /, **facts: Any) -> object:
-        """``instance.started``, ``busy``, ``idle``, ``paused``, ``resumed``, ``failed`` (`reason`), ``stopped``."""
+        """Called once it has happened. It must not steer the instance or the pool, and may look at them.
+
+        ``instance.started``, ``busy``, ``idle``, ``paused``, ``resumed``: no facts. ``instance.hibernated``,
+        ``restarted`` (another session is open in place of one that broke), ``failed``, ``stopped``: `reason`.
+        ``turn.stalled``: `request`, the TurnRequest, and `silent_s`. ``budget.warned``, ``budget.exceeded``:
+        `budget`, `limit`, `spent`.
+        """
 
 
 def _ignore(_event: str, _instance: Instance, /, **_facts: Any) -> None:
@@ -49,13 +74,16 @@ class Instance:
     """Answers the questions of one pair, one conversation at a time.
 
     A session is opened with the first turn, or by `open`, and belongs to one owner task; others hand it turns.
-    A session that broke is replaced by a fresh one for the next turn; an instance that cannot open one has failed.
+    A session that broke is replaced by a fresh one for the next turn, as long as `restart_limit` allows; an instance
+    that cannot open one has failed. One that hibernates has none until its next turn.
     Everything here is for one event loop and not thread-safe.
     """
 
     __slots__ = (
-        "_backend", "_closing", "_lifecycle", "_notify", "_owner", "_turn", "created_at", "failure", "instance_id",
-        "last_used", "name", "spec", "thread_id", "turns",
+        "_backend", "_clock", "_closing", "_last_alive", "_lifecycle", "_notify", "_owner", "_replace_for",
+        "_restart_limit", "_restart_reason", "_stall_s", "_turn", "budget", "created_at", "failure", "idle_since",
+        "instance_id", "kept_ready", "last_used", "limits", "name", "opened_since", "restarts", "rss_bytes", "spec",
+        "thread_id", "turns",
     )  # fmt: skip
 
     def __init__(
@@ -64,26 +92,54 @@ class Instance:
         backend: Backend,
         *,
         name: str | None = None,
+        instance_id: str | None = None,
+        limits: InstanceLimits | None = None,
+        stall_s: float | None = None,
         notify: Notify = _ignore,
+        restart_limit: RestartLimit | None = None,
         closing: set[SessionOwner] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`closing` collects the owners whose sessions are being closed in the background."""
-        self.instance_id = new_id("i")
+        """`stall_s`: a turn silent for so long is stopped. `closing` collects the owners whose sessions are being
+        closed in the background. `clock` says how long it has been idle or open; turns have anyio's.
+        """
+        self.instance_id = instance_id or new_id("i")
         self.name = name
         self.spec = spec
+        self.limits = limits or InstanceLimits()
+        self.budget = Budget(self.limits)
+        """What it has used, and may."""
         self.created_at = self.last_used = datetime.now(UTC)
+        self.idle_since: float | None = None
+        """Since when it has had nothing to do, on its clock; None while it has."""
+        self.opened_since: float | None = None
+        """Since when its session is open, on its clock; None without one."""
         self.turns = 0
         """How many turns it has run, failed ones included."""
+        self.restarts = 0
+        """How often a session was opened in place of one that broke or was replaced."""
+        self.rss_bytes: int | None = None
+        """Resident memory of its process tree when that was last measured; None without a process."""
         self.thread_id: str | None = None
         """The conversation it holds."""
+        self.kept_ready = False
+        """Whether it was started ahead of questions and waits for its first conversation."""
         self.failure: ClaudeCommsError | None = None
         """Why it failed, once it has."""
         self._backend = backend
+        self._stall_s = stall_s
         self._notify = notify
+        self._restart_limit = restart_limit or RestartLimit()
         self._closing: set[SessionOwner] = set() if closing is None else closing
+        self._clock = clock
         self._lifecycle = Lifecycle(self.instance_id)
         self._owner: SessionOwner | None = None
         self._turn: Turn | None = None
+        self._last_alive: float | None = None
+        self._restart_reason: str | None = None
+        """Why the next session that is opened is a restart."""
+        self._replace_for: str | None = None
+        """Why its session is to be replaced once it has nothing to do."""
 
     def __repr__(self) -> str:
         return f"<Instance {self.instance_id} {self.spec.pair} {self.state}>"
@@ -103,23 +159,52 @@ class Instance:
         """Whether it has stopped or failed."""
         return self._lifecycle.ended
 
+    @property
+    def warm(self) -> bool:
+        """Whether it has a session that is open and good."""
+        return self._owner is not None and self._owner.opened and not self._owner.broken
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, where its session has one and tells it."""
+        session = self._observable
+        return session.pid if session is not None else None
+
+    @property
+    def last_alive(self) -> float | None:
+        """When it last proved alive, on `anyio.current_time()`'s clock: an event in a turn, a byte, an answer."""
+        session = self._observable
+        told = session.last_alive if session is not None else None
+        return max((time for time in (told, self._last_alive) if time is not None), default=None)
+
+    @property
+    def usage(self) -> Usage:
+        """Of all its turns, as far as `charge` was told; its cost is None once a turn had no known price."""
+        return self.budget.usage
+
+    @property
+    def _observable(self) -> Observable | None:
+        session = self._owner.session if self._owner is not None else None
+        return session if isinstance(session, Observable) else None
+
     # --- its life ---
 
     def ready(self) -> None:
         """Let questions come; their first turn opens the session."""
         self._apply(Action.READY)
 
-    async def open(self, deadline: float | None = None) -> None:
+    async def open(self, deadline: float | None = None, *, warm: TurnRequest | None = None) -> None:
         """Open the session now and become idle. What `Backend.open` raises is raised here, and it has failed.
 
+        With `warm`, a session that can do so gets ready for a question like that one, likewise.
         `deadline` is on `anyio.current_time()`'s clock: DeadlineExceededError.
         """
-        turn = self._turn = Turn(deadline=deadline)
+        turn = self._turn = Turn(deadline=deadline, warm=warm)
         try:
             in_time = await self._run(turn)
             if not in_time:
                 raise turn.too_late(self.instance_id)
-            if self._owner is None or not self._owner.opened:
+            if not self.warm or turn.error is not None:
                 turn.outcome(self.spec, self.instance_id)
         except BaseException as error:
             self._fail(error)
@@ -135,8 +220,13 @@ class Instance:
     def release(self) -> None:
         """The question is finished: become idle, or paused if that was asked for meanwhile."""
         self.last_used = datetime.now(UTC)
-        if not self.ended:
-            self._apply(Action.RELEASE)
+        if self.ended:
+            return
+        self._apply(Action.RELEASE)
+        if self.limits.max_turns is not None and self.turns >= self.limits.max_turns:
+            self.dismiss(f"it has run its {self.limits.max_turns} turns")
+        elif self._replace_for is not None:
+            self.replace(self._replace_for)
 
     def pause(self) -> None:
         """Take no more questions until `resume`. A running one is finished first."""
@@ -158,7 +248,7 @@ class Instance:
 
     async def stop(self) -> None:
         """Interrupt what runs, close the session, and never answer again; in at most 4 s or so."""
-        self._apply(Action.STOP)
+        self._apply(Action.STOP, reason="asked")
         if self._turn is not None:
             await self._halt(self._turn, interrupt_s=_INTERRUPT_S)
         owner, self._owner = self._owner, None
@@ -166,10 +256,60 @@ class Instance:
             owner.retire(_CLOSE_S, self._closing)
             await owner.wait(_CLOSE_S + 0.2)
 
-    def dismiss(self) -> None:
+    def dismiss(self, reason: str) -> None:
         """Stop an instance that has nothing to do. Its session is closed in the background."""
-        self._apply(Action.STOP)
-        self._drop_session()
+        self._apply(Action.STOP, drop=True, reason=reason)
+
+    def hibernate(self, reason: str) -> None:
+        """Give up the session, and open it again with the next question: its conversation is kept.
+
+        A paused instance stays paused. InstanceStateError for one that is busy, starting, or ended.
+        """
+        self._apply(Action.HIBERNATE, drop=True, reason=reason)
+
+    def replace(self, reason: str) -> None:
+        """Have another session opened with the next question in place of this one; a busy one when it is finished."""
+        if self.state is InstanceState.BUSY:
+            self._replace_for = reason
+        elif self.warm and self._lifecycle.allows(Action.HIBERNATE):
+            self._restart_reason = reason
+            self.hibernate(reason)
+
+    def recall(self, past: Past, *, paused: bool) -> None:
+        """Begin hibernated, or paused and without a session: it is known from a former process."""
+        self.turns = past.turns
+        self.created_at = past.created_at or self.created_at
+        self.last_used = past.last_used or self.created_at
+        self.budget = Budget(self.limits, past.usage)
+        self._lifecycle.apply(Action.HIBERNATE)
+        if paused:
+            self._lifecycle.apply(Action.PAUSE)
+        self.idle_since = self._clock()
+        self._notify(_STATE_EVENTS[self.state], self, reason="taken back from a former process")
+
+    # --- what it takes ---
+
+    def charge(self, usage: Usage) -> None:
+        """Add what a turn has used. Tells of ``budget.warned`` (80 %) and ``budget.exceeded``, once each."""
+        for crossing in self.budget.charge(usage):
+            self._notify(crossing.event, self, budget=crossing.budget, limit=crossing.limit, spent=crossing.spent)
+
+    def measured(self, pid: int, rss_bytes: int | None) -> None:
+        """The process tree under `pid` takes so much; None: there is no such process any more.
+
+        A process that is gone is a fault, unless a turn runs, whose error tells. One beyond `limits.max_memory_mb` is
+        replaced between turns.
+        """
+        if pid != self.pid:
+            return
+        if rss_bytes is None:
+            if self._turn is None and self._owner is not None and self.warm:
+                self._owner.lose("its process is gone.")
+            return
+        self.rss_bytes = rss_bytes
+        most = self.limits.max_memory_mb
+        if most is not None and rss_bytes > most * _MIB:
+            self.replace(f"its processes took {rss_bytes / _MIB:.0f} MiB, and {most} are allowed")
 
     # --- its turns ---
 
@@ -200,35 +340,85 @@ class Instance:
 
     async def _run(self, turn: Turn) -> bool:
         """Have the owner run it; False if it had to be stopped because the deadline came."""
-        left = None if turn.deadline is None else turn.deadline - anyio.current_time()
-        if left is not None and left <= 0:
+        if turn.deadline is not None and turn.deadline <= anyio.current_time():
             return False
         owner = self._ready_owner()
         try:
             owner.hand(turn)
-            in_time = await wait_for(turn.finished, left)
-            if not in_time:
-                await self._halt(turn, interrupt_s=_LATE_INTERRUPT_S)
+            return await self._see_to_its_end(turn)
         except BaseException:
             await self._halt(turn, interrupt_s=0)
             raise
         finally:
             self._after(owner, turn)
-        return in_time
+
+    async def _see_to_its_end(self, turn: Turn) -> bool:
+        """Wait for the turn's end, and bring it about at its deadline (then False) or when it stalls."""
+        while not await wait_for(turn.finished, self._patience_s(turn)):
+            if turn.deadline is not None and anyio.current_time() >= turn.deadline:
+                await self._halt(turn, interrupt_s=_LATE_INTERRUPT_S)
+                return False
+            silent_s = self._silent_s(turn)
+            if self._stall_s is not None and silent_s >= self._stall_s and turn.request is not None:
+                turn.stalled_s = silent_s
+                self._notify("turn.stalled", self, request=turn.request, silent_s=silent_s)
+                await self._halt(turn, interrupt_s=_INTERRUPT_S)
+        return True
+
+    def _patience_s(self, turn: Turn) -> float | None:
+        """How long to wait before there is something to look at; None: as long as it takes."""
+        left: list[float] = []
+        if turn.deadline is not None:
+            left.append(turn.deadline - anyio.current_time())
+        if self._stall_s is not None and turn.request is not None:
+            left.append(self._stall_s - self._silent_s(turn))
+        return max(0.0, min(left)) if left else None
+
+    def _silent_s(self, turn: Turn) -> float:
+        session = self._observable
+        return turn.silent_s(session.last_alive if session is not None else None)
 
     def _ready_owner(self) -> SessionOwner:
         if self._owner is None or self._owner.broken:
-            self._owner = SessionOwner(self._backend, self.spec)
+            self._owner = SessionOwner(self._backend, self.spec, on_open=self._opened, on_death=self._died)
         return self._owner
 
+    def _opened(self) -> None:
+        self.opened_since = self._clock()
+        self._last_alive = anyio.current_time()
+        reason, self._restart_reason = self._restart_reason, None
+        if reason is not None:
+            self.restarts += 1
+            self._notify("instance.restarted", self, reason=reason)
+
     def _after(self, owner: SessionOwner, turn: Turn) -> None:
+        if owner.opened and not turn.abandoned:
+            self._last_alive = anyio.current_time() - max(0.0, turn.silent_s())
+        fault = _fault(owner, turn)
+        if fault is not None:
+            self._note_fault(fault)
         if not owner.opened and turn.error is not None and not turn.cancelled:
             self._fail(turn.error)
         if owner.broken and owner is self._owner:
             self._drop_session()
 
+    def _died(self, owner: SessionOwner, reason: str) -> None:
+        if owner is self._owner and self._turn is None:
+            self._drop_session()
+            self._note_fault(reason)
+            if self.state is InstanceState.IDLE:
+                self.hibernate(reason)
+
+    def _note_fault(self, reason: str) -> None:
+        self._restart_reason = reason
+        too_many = self._restart_limit.note(self.spec, reason)
+        if too_many is not None:
+            too_many.instance_id = self.instance_id
+            self._fail(too_many)
+
     def _drop_session(self) -> None:
         owner, self._owner = self._owner, None
+        self.opened_since = self.rss_bytes = self._replace_for = None
         if owner is not None:
             owner.retire(_CLOSE_S, self._closing)
 
@@ -247,20 +437,39 @@ class Instance:
                 owner.cancel(turn)
                 await wait_for(turn.finished, _CANCEL_S)
             if not turn.finished.is_set():
+                turn.abandoned = True
                 owner.let_go()
                 turn.settle()
 
     # --- telling ---
 
-    def _apply(self, action: Action) -> None:
+    def _apply(self, action: Action, *, drop: bool = False, **facts: Any) -> None:
         before = self.state
         state = self._lifecycle.apply(action)
+        if drop:
+            self._drop_session()
+        if state is not InstanceState.BUSY:
+            self.idle_since = self._clock() if self.idle_since is None else self.idle_since
+        else:
+            self.idle_since = None
         if before is not state:
-            self._notify(_EVENTS.get(action) or _STATE_EVENTS[state], self)
+            self._notify(_EVENTS.get(action) or _STATE_EVENTS[state], self, **facts)
 
     def _fail(self, error: BaseException) -> None:
         if self._lifecycle.allows(Action.FAIL):
             self.failure = error if isinstance(error, ClaudeCommsError) else None
             self._lifecycle.apply(Action.FAIL)
+            self._drop_session()
             self._notify("instance.failed", self, reason=str(error) or type(error).__name__)
         self._drop_session()
+
+
+def _fault(owner: SessionOwner, turn: Turn) -> str | None:
+    """What in this turn broke the session; None where nothing did, or we did it ourselves."""
+    if turn.abandoned:
+        return "it did not stop when it was told to."
+    if turn.stalled_s is not None and owner.broken:
+        return f"nothing came from it for {turn.stalled_s:.3g} s."
+    if isinstance(turn.error, BackendCrashedError | BackendProtocolError) and not turn.cancelled:
+        return str(turn.error)
+    return None
