@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from claude_comms.cli import _console as console
-from claude_comms.errors import DaemonError
+from claude_comms.errors import DaemonError, DaemonNotRunningError
 from claude_comms.settings import Settings
 
 if TYPE_CHECKING:
     from claude_comms.communicator import Background, InstanceManager
 
-__all__ = ["background", "managing", "require_daemon", "uses_daemon"]
+__all__ = ["background", "managing", "require_daemon", "told_by_daemon", "uses_daemon"]
 
 
 def uses_daemon(settings: Settings, *, no_daemon: bool) -> bool:
@@ -57,3 +57,15 @@ def _ensure(settings: Settings) -> None:
     if find(settings) is None:
         console.note("The daemon is not running; starting it. To stop it: claude-comms daemon stop")
     ensure(settings)
+
+
+def told_by_daemon(settings: Settings, route: str, **parameters: object) -> Any:
+    """What the running daemon answers to a GET. DaemonNotRunningError without one."""
+    from urllib.parse import urlencode
+
+    from claude_comms.daemon import find, short_request
+
+    info = find(settings)
+    if info is None:
+        raise DaemonNotRunningError("no daemon is running. Start it: claude-comms daemon start")
+    return short_request(info.socket, "GET", f"{route}?{urlencode(parameters)}" if parameters else route)

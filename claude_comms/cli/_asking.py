@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from claude_comms.background.backends import choose_backend
-from claude_comms.cli._access import uses_daemon
+from claude_comms.cli._access import managing, uses_daemon
 from claude_comms.cli._preview import show_preview
 from claude_comms.cli._sources import asking_module, open_registry, read_data, read_parameters, read_prompt, read_schema
 from claude_comms.cli._stream import show_turn
@@ -18,8 +18,9 @@ from claude_comms.types import ANONYMOUS
 if TYPE_CHECKING:
     from claude_comms.cli._question import QuestionOptions
     from claude_comms.communicator import ModuleCommunicator
+    from claude_comms.types import InstanceInfo
 
-__all__ = ["Asking", "ask_in_conversation", "ask_module"]
+__all__ = ["LAST", "Asking", "ask_in_conversation", "ask_instance", "ask_module", "latest_thread"]
 
 LAST = "last"
 """``--thread last``: the pair's latest conversation."""
@@ -115,6 +116,27 @@ def _communicator(asking: Asking, settings: Settings, source: str) -> ModuleComm
         model=asking.options.model,
         settings=settings,
     )
+
+
+def ask_instance(asking: Asking, wanted: str, *, no_daemon: bool) -> None:
+    """Ask the instance that `wanted` names, in the conversation that it holds."""
+    with managing(no_daemon=no_daemon) as instances:
+        info = instances.get(wanted)
+        message = asking.message(info.target, None)
+        del message["target"], message["thread_id"]
+        stream = instances.stream(info.instance_id, **message)
+        structured = asking.response_model is not None
+        show_turn(stream, info.target, structured=structured, as_json=asking.options.as_json, go_on=_go_on(info))
+
+
+def _go_on(info: InstanceInfo) -> str:
+    return f"query-instance {info.name or info.instance_id}"
+
+
+def latest_thread(settings: Settings, source: str, target: str) -> str:
+    """The id of the pair's latest conversation; ConversationNotFoundError says what to do where there is none."""
+    with create_communicator(None if source == ANONYMOUS else source, settings=settings) as comm:
+        return _latest(comm, source, target)
 
 
 def _latest(comm: ModuleCommunicator, source: str, target: str) -> str:

@@ -10,6 +10,10 @@ import typer
 
 from claude_comms.cli import _console as console
 from claude_comms.cli._access import background
+from claude_comms.cli._asking import LAST, latest_thread
+from claude_comms.cli._sources import asking_module, open_registry
+from claude_comms.settings import Settings
+from claude_comms.types import ANONYMOUS
 
 if TYPE_CHECKING:
     from claude_comms.cli._asking import Asking
@@ -44,9 +48,18 @@ def ask_in_background(asking: Asking, target: str, source: str | None, thread: s
             "it asks nothing, so there is no job. Give it without --background.", param_hint="--show-prompt"
         )
     callback = read_callback(job.callback)
+    settings = Settings.load()
+    asker = source if source is not None else asking_module(None, open_registry(settings))
     with background(no_daemon=asking.options.no_daemon) as engine:
-        request = asking.question(target, source, thread)
-        started = engine.start_job(request, priority=job.priority or 0, expires_in_s=job.expires_s, callback=callback)
+        started = engine.start_job(
+            **asking.message(target, latest_thread(settings, asker, target) if thread == LAST else thread),
+            source=None if asker == ANONYMOUS else asker,
+            priority=job.priority or 0,
+            expires_in_s=job.expires_s,
+            callback=callback,
+            backend=asking.options.backend,
+            model=asking.options.model,
+        )
     if asking.options.as_json:
         console.document({"job_id": started.job_id, "state": str(started.state)})
         return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from claude_comms.cli import _console as console
 from claude_comms.cli._moments import read_moment
 from claude_comms.cli._wording import cost
+from claude_comms.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,7 @@ def show_usage(
     """The rows, the dearest first; days in their order. Reads the store where no daemon runs."""
     from claude_comms.communicator import Background
 
-    with Background(use_background=None) as engine:
+    with Background(Settings.load(), use_background=None) as engine:
         rows = engine.usage(
             cast("UsageBy", by),
             source=source,

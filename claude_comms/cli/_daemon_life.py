@@ -78,9 +78,8 @@ def run(listen: str | None, *, as_json: bool) -> None:
     """Be the daemon until it is stopped."""
     from claude_comms import daemon
 
-    settings = Settings.load()
-    code = daemon.run_guarded(settings, listen=listen)
-    if as_json:
+    code = daemon.run(Settings.load(), listen=listen)
+    if as_json and not code:
         console.document({"running": False, "stopped": True})
     if code:
         raise typer.Exit(code)

@@ -127,7 +127,7 @@ def _path() -> Path:
 
 
 def _kept(path: Path, *, without_newest: bool = False) -> Iterator[dict[str, Any]]:
-    """All lines that are kept, the oldest first: rotated files have a number after their name, the oldest the highest."""
+    """All lines that are kept, the oldest first. Rotated files have a number at their end, the oldest the highest."""
     rotated = [file for file in path.parent.glob(f"{path.name}.*") if file.suffix[1:].isdigit()]
     files = sorted(rotated, key=lambda file: -int(file.suffix[1:]))
     for file in [*files, *([] if without_newest else [path])]:

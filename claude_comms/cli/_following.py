@@ -6,10 +6,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from claude_comms.cli import _console as console
-from claude_comms.cli._access import background
-from claude_comms.cli._moments import Since, read_since
+from claude_comms.cli._access import background, managing, told_by_daemon
+from claude_comms.cli._moments import ALL_THAT_IS_KEPT, Since, read_since
 from claude_comms.cli._narrator import Narrator
+from claude_comms.cli._sources import open_registry
 from claude_comms.events import EventFilter, Missed
+from claude_comms.settings import Settings
 from claude_comms.types import InstanceState
 
 if TYPE_CHECKING:
@@ -27,30 +29,40 @@ _PIECES = "turn.delta"
 
 def monitor(wanted: str, since: str | None, focus: str | None, *, no_daemon: bool, as_json: bool) -> None:
     """All events of an instance from `since` on, and those to come until it has stopped."""
-    begin = read_since(since)
+    begin, worth = read_since(since), _worth(focus)
+    with managing(no_daemon=no_daemon) as instances:
+        info = instances.get(wanted)
+    if not as_json:
+        console.note(f"{info.instance_id} · {info.source} → {info.target} · {info.backend} · {info.state}")
     with background(no_daemon=no_daemon) as engine:
-        info = engine.get_instance(wanted)
-        if not as_json:
-            console.note(f"{info.instance_id} · {info.source} → {info.target} · {info.backend} · {info.state}")
         mine = EventFilter(instance_id=info.instance_id)
-        if info.state in _ENDED:  # nothing more comes, whatever is kept
-            _show(engine.read_events(mine), begin, focus, as_json=as_json, several=False)
-        else:
-            with engine.follow(mine, after=begin.cursor) as events:
-                _show(events, begin, focus, as_json=as_json, several=False, last=_ends(info.instance_id))
+        # Nothing more comes of one that has ended: its last event is looked for among all that are kept.
+        ended = info.state in _ENDED
+        if ended and not _end_is_kept(info.instance_id):
+            return
+        with engine.follow(mine, after=0 if ended else begin.cursor) as events:
+            _show(events, begin, worth, as_json=as_json, several=False, last=_ends(info.instance_id))
 
 
 def listen(module: str, since: str | None, focus: str | None, *, deltas: bool, no_daemon: bool, as_json: bool) -> None:
     """What `module` asks and is asked from now on, or from `since` on, until Ctrl-C."""
-    begin = read_since(since) if since is not None else None
+    begin, worth = (read_since(since) if since is not None else None), _worth(focus)
+    open_registry().get(module)
     types = (*_SAID, _PIECES) if deltas else _SAID
     with background(no_daemon=no_daemon) as engine:
-        engine.require_module(module)
-        if not as_json:
-            console.note(f"listening to {module}; Ctrl-C ends it")
         wanted = EventFilter(types=types, module=module)
         with engine.follow(wanted, after=begin.cursor if begin is not None else None) as events:
-            _show(events, begin or Since(), focus, as_json=as_json, several=True)
+            if not as_json:
+                console.note(f"listening to {module}; Ctrl-C ends it")
+            _show(events, begin or ALL_THAT_IS_KEPT, worth, as_json=as_json, several=True)
+
+
+def _end_is_kept(instance_id: str) -> bool:
+    """Whether the log still holds the event of the instance's end: retention may have removed it."""
+    found = told_by_daemon(
+        Settings.load(), "/v1/events", types=",".join(sorted(_END)), subjects=instance_id, after=0, limit=1
+    )
+    return bool(found)
 
 
 def _ends(instance_id: str) -> Callable[[Event], bool]:
@@ -64,7 +76,7 @@ def _never(_event: Event) -> bool:
 def _show(
     events: Iterable[Event | Missed],
     begin: Since,
-    focus: str | None,
+    worth: Callable[[Event], bool],
     *,
     as_json: bool,
     several: bool,
@@ -72,7 +84,6 @@ def _show(
 ) -> None:
     """Show events as they come, up to and with the `last`."""
     narrator = Narrator(several=several)
-    worth = _worth(focus)
     try:
         for event in events:
             if isinstance(event, Missed):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from claude_comms.cli import _console as console
-from claude_comms.cli._access import managing
+from claude_comms.cli._access import managing, told_by_daemon
 from claude_comms.cli._short_ids import short_ids
 from claude_comms.cli._wording import ago, memory, plural
+from claude_comms.settings import Settings
 from claude_comms.types import InstanceState
 
 if TYPE_CHECKING:
@@ -69,7 +72,23 @@ def _state(info: InstanceInfo, action: str) -> str:
 
 
 def _found(instances: InstanceManager, *, check: bool) -> list[InstanceInfo]:
-    return instances.check() if check else instances.list()
+    found = instances.list()
+    return _proved(found) if check else found
+
+
+def _proved(found: Sequence[InstanceInfo]) -> list[InstanceInfo]:
+    """The same once the pool has had each prove that it lives, with what came of that."""
+    health = told_by_daemon(Settings.load(), "/health")
+    proofs = {proof["instance_id"]: proof for proof in health["instances"]}
+    return [
+        replace(info, state=InstanceState(proof["state"]), last_alive_at=_moment(proof["last_alive_at"]))
+        for info in found
+        if (proof := proofs.get(info.instance_id)) is not None
+    ]
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _show(found: Sequence[InstanceInfo], *, check: bool, as_json: bool) -> None:

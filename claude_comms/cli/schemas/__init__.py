@@ -22,13 +22,13 @@ _SUFFIX = ".json"
 
 def schema_names() -> list[str]:
     """The commands that have a schema, ``daemon status`` among them, and ``error``."""
-    found = [file.name.removesuffix(_SUFFIX) for file in files(__package__).iterdir() if file.name.endswith(_SUFFIX)]
+    found = [file.name.removesuffix(_SUFFIX) for file in files(__name__).iterdir() if file.name.endswith(_SUFFIX)]
     return sorted(name.replace("_", " ") for name in found)
 
 
 def schema_of(command: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) of the documents of `command`; ConfigError where it prints none."""
-    file = files(__package__).joinpath(f"{command.replace(' ', '_')}{_SUFFIX}")
+    file = files(__name__).joinpath(f"{command.replace(' ', '_')}{_SUFFIX}")
     if command not in schema_names():
         raise ConfigError(f"{command!r} has no schema. Known: {', '.join(schema_names())}.")
     return json.loads(file.read_text(encoding="utf-8"))

@@ -39,7 +39,7 @@ def _closed(part: Any) -> Any:
             closed[key] = _closed(value)
     if "properties" in closed:
         closed["required"] = list(closed["properties"])
-        closed.setdefault("additionalProperties", False)  # noqa: FBT003 - JSON's own false
+        closed.setdefault("additionalProperties", False)
     return closed
 
 
