@@ -87,7 +87,10 @@ def test_a_turn_is_a_typed_question_with_its_whole_answer(tmp_path: Path) -> Non
 
 def test_each_block_of_a_message_is_a_row_and_its_usage_counts_once() -> None:
     first = answer("a1", "q", "One ")
-    second = {**answer("a2", "a1", "message."), "message": {**answer("a2", "a1", "message.")["message"], "id": "msg_a1"}}
+    second = {
+        **answer("a2", "a1", "message."),
+        "message": {**answer("a2", "a1", "message.")["message"], "id": "msg_a1"},
+    }
     [turn] = turns_in([row("q", None, "user", "What?"), first, second], NEW)
     assert turn.answer == "One message."
     assert turn.usage.output_tokens == 7
