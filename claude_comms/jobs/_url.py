@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -44,7 +45,9 @@ class _PassingError(Exception):
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
-    """The addresses of `host`, as the system knows them."""
+    """The addresses of `host`, as the system knows them; an address is its own."""
+    with suppress(ValueError):
+        return [str(ipaddress.ip_address(host))]
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(address[0]).partition("%")[0] for *_, address in found))
 

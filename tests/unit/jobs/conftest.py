@@ -57,7 +57,7 @@ class House:
     async def runner(self, **options: Any) -> JobRunner:
         """Another runner, open."""
         options = {"post": self.post, "max_running": 2, "progress_every_s": 0.001, **options}
-        runner = JobRunner(self.store, options.pop("ask", self.engine.ask), **options)
+        runner = JobRunner(options.pop("store", self.store), options.pop("ask", self.engine.ask), **options)
         self._runners.append(runner)
         await runner.open()
         return runner

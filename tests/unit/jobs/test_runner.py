@@ -16,7 +16,7 @@ from claude_comms.errors import (
     UnknownModuleError,
 )
 from claude_comms.jobs import JobRequest, JobState
-from claude_comms.jobs.store import JobStore
+from claude_comms.jobs.store import Changed, Ending, JobStore
 from claude_comms.storage import OwnerLock
 from claude_comms.testing.scripted import Answer, Fail, IgnoreCancellation, Stall
 from claude_comms.types import MessageState, Question, Role
@@ -379,14 +379,13 @@ async def test_an_answer_that_was_stored_before_the_death_is_the_jobs(house: Hou
 async def test_a_store_that_is_gone_for_a_while_costs_no_job(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("claude_comms.jobs.runner._STORE_AGAIN_AFTER_S", 0.001)
     troubles = [StoreError("the disk is full. Free some space.")] * 3
-    runner = await house.runner()
-    finish = JobStore.finish
 
-    async def full_at_first(self: JobStore, *arguments: Any) -> Any:
-        if troubles:
-            raise troubles.pop()
-        return await finish(self, *arguments)
+    class FullAtFirst(JobStore):
+        async def finish(self, job_id: str, ending: Ending) -> Changed:
+            if troubles:
+                raise troubles.pop()
+            return await super().finish(job_id, ending)
 
-    monkeypatch.setattr(JobStore, "finish", full_at_first)
+    runner = await house.runner(store=FullAtFirst(house.engine.database, house.engine._owner))
     job = await ended(runner, await runner.start(request()))
     assert (job.state, troubles) == (JobState.DONE, [])
