@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from claude_comms.types import Retried, Usage
@@ -63,6 +63,7 @@ __all__ = [
     "TemplateError",
     "TurnFailedError",
     "UnknownModuleError",
+    "error_from_dict",
 ]
 
 
@@ -229,9 +230,12 @@ class BackendUnavailableError(BackendError):
 
 
 class BackendCrashedError(BackendError):
-    """The process behind an instance died. `stderr_tail` is its last output, cleaned."""
+    """The process behind an instance died. `stderr_tail` is its last output, cleaned.
 
-    facts = (*BackendError.facts, "exit_code", "stderr_tail")
+    `retry_after_s` says when another try is allowed, where there have been too many.
+    """
+
+    facts = (*BackendError.facts, "exit_code", "stderr_tail", "retry_after_s")
 
     def __init__(
         self,
@@ -242,7 +246,9 @@ class BackendCrashedError(BackendError):
         backend: str | None = None,
         instance_id: str | None = None,
         retryable: bool = True,
+        retry_after_s: float | None = None,
     ) -> None:
+        self.retry_after_s = retry_after_s
         self.exit_code = exit_code
         self.stderr_tail = stderr_tail
         super().__init__(message, backend=backend, instance_id=instance_id, retryable=retryable)
@@ -269,7 +275,7 @@ class BackendProtocolError(BackendError):
 class TurnFailedError(BackendError):
     """The turn ended without a complete answer. `partial` is the text that had come by then.
 
-    `reason` is a short word: ``interrupted``, ``cut``, ``overloaded``, ``rate_limited``,
+    `reason` is a short word: ``interrupted``, ``stalled``, ``cut``, ``overloaded``, ``rate_limited``,
     ``refusal``, ``max_tokens``, ``context_window``, ``invalid_request``, ``server_error``, ...
     """
 
@@ -432,3 +438,51 @@ class DeadlineExceededError(ClaudeCommsError, TimeoutError):
         self.usage: Usage | None = None
         self.retries: tuple[Retried, ...] = ()
         """The tries that had failed by then."""
+
+
+# --- back from JSON ----------------------------------------------------------------------------
+
+
+def error_from_dict(values: Mapping[str, object]) -> ClaudeCommsError:
+    """The error that `as_dict` made `values` of: its type, text and facts; what it did not tell is empty.
+
+    A type that this version does not know becomes a DaemonError with the same text.
+    """
+    kind = globals().get(str(values.get("type")))
+    if not (isinstance(kind, type) and issubclass(kind, ClaudeCommsError)):
+        kind = DaemonError
+    error = kind.__new__(kind)
+    ClaudeCommsError.__init__(error, str(values.get("message", "")))
+    for name, absent in _UNTOLD.items():
+        if issubclass(kind, absent.kinds):
+            setattr(error, name, absent.value)
+    for name in (*kind.facts, "thread_id"):
+        setattr(error, name, _fact(name, values.get(name), getattr(error, name, None)))
+    return error
+
+
+@dataclass(frozen=True, slots=True)
+class _Untold:
+    """What an attribute is where JSON does not tell it, and on which errors it stands."""
+
+    kinds: tuple[type[ClaudeCommsError], ...]
+    value: object
+
+
+_UNTOLD = {
+    "usage": _Untold((BackendError, BudgetExceededError, DeadlineExceededError), None),
+    "partial": _Untold((BackendError, DeadlineExceededError), ""),
+    "retries": _Untold((BackendError, DeadlineExceededError), ()),
+    "suggestion": _Untold((UnknownModuleError,), None),
+    "matches": _Untold((ConversationNotFoundError, JobNotFoundError), ()),
+}
+
+
+def _fact(name: str, value: object, absent: object) -> object:
+    if value is None:
+        return absent
+    if not isinstance(value, list):
+        return value
+    items = cast("list[object]", value)
+    # A problem's place is part of its text by now.
+    return tuple(Problem(str(item)) for item in items) if name == "problems" else tuple(items)

@@ -106,6 +106,10 @@ class Settings(BaseSettings):
     max_age_s: float = Field(default=86_400.0, gt=0)
     """A process older than this is replaced when its instance is idle."""
 
+    max_warm: int | None = Field(default=None, gt=0)
+    """Most instances that keep their sessions without anything to do; beyond it those idle longest hibernate. For
+    Claude Code, `claude_code_warm` is the limit."""
+
     max_memory_mb: int | None = Field(default=None, gt=0)
     """Resident memory of all instances' processes together, in MiB; beyond it those idle longest hibernate."""
 

@@ -45,6 +45,7 @@ __all__ = [
     "Retried",
     "RetryPolicy",
     "Role",
+    "SearchHit",
     "Source",
     "Started",
     "SystemBlock",
@@ -137,6 +138,8 @@ class InstanceState(StrEnum):
     STARTING = "starting"
     IDLE = "idle"
     BUSY = "busy"
+    HIBERNATED = "hibernated"
+    """Without a process, its conversation kept: the next question opens a session again."""
     PAUSED = "paused"
     STOPPED = "stopped"
     FAILED = "failed"
@@ -475,6 +478,25 @@ class Conversation(Record):
     """All of them from `get_conversation`; none from lists."""
 
 
+@dataclass(frozen=True, slots=True)
+class SearchHit(Record):
+    """A message that was found. Scores are comparable within one search only; higher is better."""
+
+    thread_id: str
+    message_id: str
+    position: int
+    role: Role
+    speaker: str
+    state: MessageState
+    source: str
+    target: str
+    excerpt: str
+    """Around the words that were found, which stand between « and »."""
+    score: float
+    """0.0 where only common words were found."""
+    created_at: datetime
+
+
 # --- how ---------------------------------------------------------------------------------------
 
 
@@ -596,7 +618,11 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class UsageRow(Record):
-    """What turns have cost in all: of one group (a pair, a module, a day, a backend), or of everything."""
+    """What turns have cost in all: of one group (a pair, a module, a day, a backend), or of everything.
+
+    Turns whose price is not known are counted with their tokens but not with money: `usage.cost_usd` is the sum of
+    the known costs, and None only where not one of them is known.
+    """
 
     group: str
     turns: int

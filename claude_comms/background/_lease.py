@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from claude_comms.background.backends.protocol import Backend
     from claude_comms.background.instance import Instance
     from claude_comms.errors import ClaudeCommsError
-    from claude_comms.types import Emit, InstanceSpec, TurnRequest, TurnResult
+    from claude_comms.types import Emit, InstanceLimits, InstanceSpec, TurnRequest, TurnResult
 
 __all__ = ["Landlord", "Lease", "Waiter"]
 
@@ -70,12 +70,19 @@ class Lease:
 class Waiter:
     """One question that wants a place. The pool settles it with a lease or an error, or it gives up."""
 
-    __slots__ = ("backend", "error", "lease", "only", "queued_at", "settled", "spec", "thread_id", "why")
+    __slots__ = ("backend", "error", "lease", "limits", "only", "queued_at", "settled", "spec", "thread_id", "why")
 
     def __init__(
-        self, spec: InstanceSpec, backend: Backend, thread_id: str | None, only: Instance | None = None
+        self,
+        spec: InstanceSpec,
+        backend: Backend,
+        thread_id: str | None,
+        only: Instance | None = None,
+        limits: InstanceLimits | None = None,
     ) -> None:
         self.spec = spec
+        self.limits = limits
+        """Of an instance that is made for it."""
         self.backend = backend
         self.thread_id = thread_id
         self.only = only
@@ -86,6 +93,11 @@ class Waiter:
         self.error: ClaudeCommsError | None = None
         self.why = ""
         """What it waits for, in words."""
+
+    @property
+    def waits_for(self) -> str | None:
+        """The id of the instance or conversation that it is for; None for the next place there is."""
+        return self.only.instance_id if self.only is not None else self.thread_id
 
     def grant(self, lease: Lease) -> None:
         """Here is your place."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from claude_comms.engine._turn import RunningTurn
     from claude_comms.errors import Problem
     from claude_comms.settings import Settings
-    from claude_comms.types import Message, Prompt, Question, TurnEvent, TurnResult
+    from claude_comms.types import InstanceLimits, Message, Prompt, Question, TurnEvent, TurnResult
 
 __all__ = ["Asking", "Parts"]
 
@@ -110,6 +110,7 @@ class Asking:
         route = await self._parts.router.route(self._question)
         self._refuse_unsupported(route)
         with await self._lease(route) as lease:
+            self._keep_to(lease.instance.limits)
             answered = await self._ask(lease, route, self._question)
             if answered.problems and not declines(answered.result.text):
                 answered = await self._repair(lease, route, answered)
@@ -124,6 +125,12 @@ class Asking:
         if route.instance_id is not None:
             return await self._parts.pool.lease_instance(route.instance_id, route.thread_id, self._deadline)
         return await self._parts.pool.lease(route.spec, route.thread_id, self._deadline)
+
+    def _keep_to(self, limits: InstanceLimits) -> None:
+        """An instance's own deadline counts where the question gave none."""
+        if self._question.deadline_s is None and limits.deadline_s is not None:
+            waited_s = time.perf_counter() - self._started
+            self._deadline = min(self._deadline, anyio.current_time() - waited_s + limits.deadline_s)
 
     # --- one turn ------------------------------------------------------------------------------
 
@@ -140,7 +147,7 @@ class Asking:
             value, problems = read_value(result.text, question) if question.schema is not None else (None, [])
         except BaseException as error:
             over = self._over_the_cap(error, limit)
-            await self._recorder.fail(asked, route, over or error, said, instance_id)
+            lease.instance.charge(await self._recorder.fail(asked, route, over or error, said, instance_id))
             if over is None:
                 raise
             over.spent = self._recorder.spent.cost_usd or 0.0
@@ -148,6 +155,7 @@ class Asking:
         message = await self._recorder.complete(
             asked, route, result, said, instance_id, data=None if problems else value
         )
+        lease.instance.charge(message.usage or result.usage)
         return _Answered(message, result, value, problems)
 
     async def _begin(self, route: Route, question: Question) -> tuple[Prompt, int, Message]:

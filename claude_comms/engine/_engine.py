@@ -9,7 +9,7 @@ import anyio
 
 from claude_comms.accounting import PriceTable
 from claude_comms.background.backends import backend_names, make_backend
-from claude_comms.background.pool import Pool, close_backend
+from claude_comms.background.pool import Pool, Reclaiming, close_backend
 from claude_comms.context import ContextGenerator
 from claude_comms.conversations import ConversationStore
 from claude_comms.descriptors import Registry
@@ -36,12 +36,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from claude_comms.background.backends.protocol import Backend
+    from claude_comms.background.instance import Instance
     from claude_comms.conversations import SearchHit
     from claude_comms.descriptors import Match
     from claude_comms.events import EventBus, EventFilter, Subscription
     from claude_comms.protocols import Jobs, UsageBy
     from claude_comms.settings import Settings
-    from claude_comms.types import Check, Conversation, Question, Reply, UsageRow
+    from claude_comms.types import Check, Conversation, InstanceInfo, Question, Reply, UsageRow
 
 __all__ = ["LocalEngine"]
 
@@ -75,12 +76,20 @@ class LocalEngine:
         self.store = ConversationStore(self.database, self._owner)
         self.bus: EventBus = bus or MemoryBus()
         self._own_bus = bus is None
-        self._instance_news = InstanceNews(self.bus.post)
+        self._instance_news = InstanceNews(self.bus.post, self._info, self._stalled)
         self.pool = Pool(
             self.backend,
             max_instances=settings.max_instances,
             max_waiting=settings.max_waiting,
+            max_waiting_per_pair=settings.max_waiting_per_pair,
             queue_wait_s=settings.queue_wait_s,
+            stall_s=settings.stall_s,
+            reclaiming=Reclaiming(
+                max_idle_s=settings.max_idle_s,
+                max_age_s=settings.max_age_s,
+                max_memory_mb=settings.max_memory_mb,
+                max_warm=settings.max_warm,
+            ),
             on_event=self._instance_news,
         )
         self.prices = PriceTable.load()
@@ -218,6 +227,15 @@ class LocalEngine:
         check_schema(question)
         route = await self._router.route(question)
         await self._prompts.build(route, question)
+
+    def _info(self, instance: Instance) -> InstanceInfo:
+        return self.pool.info(instance)
+
+    def _stalled(self, thread_id: str, silent_s: float) -> None:
+        """Nothing has come for so long in the turn of that conversation."""
+        for turn in self._turns:
+            if turn.news.thread_id == thread_id:
+                turn.news.stalled(silent_s)
 
     async def preview(self, question: Question) -> Preview:
         """What `ask` would send. Tokens are counted by the API where there is a key."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from claude_comms.engine._instances import info_of
 from claude_comms.engine._news import about_instance
 from claude_comms.errors import ClaudeCommsError, ConfigError, StoreError
 from claude_comms.roster import RosterEntry
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from claude_comms.events import NewEvent
     from claude_comms.jobs.runner import JobRunner
     from claude_comms.roster.store import RosterStore
+    from claude_comms.types import InstanceInfo
 
 __all__ = ["Hosting", "InstanceNews"]
 
@@ -37,20 +37,25 @@ _FLUSH_WAIT_S = 2.0
 class InstanceNews:
     """The pool's `on_event`: tells the bus, and whoever keeps the roster."""
 
-    def __init__(self, post: Callable[[NewEvent], None]) -> None:
+    def __init__(
+        self,
+        post: Callable[[NewEvent], None],
+        info: Callable[[Instance], InstanceInfo],
+        stalled: Callable[[str, float], None],
+    ) -> None:
         self._post = post
+        self._info = info
+        self._stalled = stalled
         self.keeper: RosterKeeper | None = None
-        self.turn_stalled: Callable[[Instance, float], None] | None = None
 
     def __call__(self, kind: str, instance: Instance, /, **facts: Any) -> None:
         """Something happened to `instance`."""
         if kind == "turn.stalled":
-            if self.turn_stalled is not None:
-                self.turn_stalled(instance, float(facts["silent_s"]))
+            self._stalled(facts["request"].thread_id, facts["silent_s"])
             return
         if self.keeper is not None and self.keeper.leaving and kind == "instance.stopped":
             return  # it comes back with the next daemon
-        self._post(about_instance(kind, info_of(instance), **facts))
+        self._post(about_instance(kind, self._info(instance), **facts))
         if self.keeper is not None:
             self.keeper.changed(instance)
 
@@ -108,10 +113,9 @@ class RosterKeeper:
                     name=entry.name,
                     limits=entry.limits,
                     thread_id=entry.thread_id,
-                    paused=entry.state == InstanceState.PAUSED,
+                    state=InstanceState.PAUSED if entry.state == InstanceState.PAUSED else InstanceState.HIBERNATED,
                     turns=entry.turns,
                     usage=entry.usage,
-                    restarts=entry.restarts,
                     created_at=entry.created_at,
                     last_used=entry.last_used_at,
                 )

@@ -6,19 +6,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from claude_comms.errors import ConfigError, PermissionDeniedError
-from claude_comms.types import InstanceInfo, InstanceLimits, Question, TurnRequest
+from claude_comms.types import Question, TurnRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from claude_comms.background.instance import Instance
     from claude_comms.background.pool import Pool
     from claude_comms.engine._prompts import PromptBuilder
     from claude_comms.engine._route import Route, Router
     from claude_comms.settings import Settings
-    from claude_comms.types import InstanceSpec, Pair
+    from claude_comms.types import InstanceInfo, InstanceLimits, InstanceSpec, Pair
 
-__all__ = ["LocalInstances", "info_of"]
+__all__ = ["LocalInstances"]
 
 
 class LocalInstances:
@@ -49,7 +48,7 @@ class LocalInstances:
         route = await self._router.route(question)
         spec = _narrowed(route.spec, grants, environment)
         warm = await self._first_request(route, question)
-        return info_of(await self._pool.start(spec, name, limits=limits or InstanceLimits(), warm=warm))
+        return self._pool.info(await self._pool.start(spec, name, limits=limits, warm=warm))
 
     async def keep_ready(self, pair: Pair, count: int) -> None:
         """From now on `count` instances of the pair wait for its next new conversations."""
@@ -63,28 +62,28 @@ class LocalInstances:
 
     async def list(self) -> list[InstanceInfo]:
         """The living ones, oldest first."""
-        return [info_of(instance) for instance in self._pool.list()]
+        return [self._pool.info(instance) for instance in self._pool.list()]
 
     async def get(self, wanted: str) -> InstanceInfo:
         """One of them, or of the last hundred that ended."""
-        return info_of(self._pool.get(wanted))
+        return self._pool.info(self._pool.get(wanted))
 
     async def pause(self, wanted: str) -> InstanceInfo:
         """Let the running turn finish; later questions wait until `resume` or their deadline."""
-        return info_of(self._pool.pause(wanted))
+        return self._pool.info(self._pool.pause(wanted))
 
     async def resume(self, wanted: str) -> InstanceInfo:
         """Undo `pause`."""
-        return info_of(self._pool.resume(wanted))
+        return self._pool.info(self._pool.resume(wanted))
 
     async def interrupt(self, wanted: str) -> InstanceInfo:
         """Stop the running turn; without one nothing happens."""
         await self._pool.interrupt(wanted)
-        return info_of(self._pool.get(wanted))
+        return self._pool.info(self._pool.get(wanted))
 
     async def stop(self, wanted: str) -> InstanceInfo:
         """End it, its running turn interrupted."""
-        return info_of(await self._pool.stop(wanted))
+        return self._pool.info(await self._pool.stop(wanted))
 
     async def _first_request(self, route: Route, question: Question) -> TurnRequest:
         """What a session is warmed with: the system blocks of the pair, which no question changes."""
@@ -111,29 +110,3 @@ def _narrowed(spec: InstanceSpec, grants: Sequence[str] | None, environment: Map
         if not name.isidentifier():
             raise ConfigError(f"environment: {name!r} is no name of a variable. Use letters, digits and _.")
     return replace(spec, environment=tuple(sorted((environment or {}).items())))
-
-
-def info_of(instance: Instance) -> InstanceInfo:
-    """An instance as it stands now."""
-    return InstanceInfo(
-        instance_id=instance.instance_id,
-        name=instance.name,
-        source=instance.spec.pair.source,
-        target=instance.spec.pair.target,
-        backend=instance.spec.backend,
-        model=instance.spec.model,
-        state=instance.state,
-        thread_id=instance.thread_id,
-        turns=instance.turns,
-        created_at=instance.created_at,
-        last_used_at=instance.last_used,
-        pid=instance.pid,
-        rss_bytes=instance.rss_bytes,
-        waiting=instance.waiting,
-        restarts=instance.restarts,
-        usage=instance.usage,
-        last_alive_at=instance.last_alive_at,
-        grants=instance.spec.grants,
-        limits=instance.limits,
-        failure=None if instance.failure is None else str(instance.failure),
-    )

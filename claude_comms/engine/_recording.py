@@ -126,9 +126,13 @@ class Recorder:
         self._news.message(answer, instance_id=instance_id)
         return answer
 
-    async def fail(self, asked: Message, route: Route, error: BaseException, said: Said, instance_id: str) -> None:
-        """Mark the question as failed, with what had come. Also while being cancelled, but never for long."""
-        usage = getattr(error, "usage", None)
+    async def fail(self, asked: Message, route: Route, error: BaseException, said: Said, instance_id: str) -> Usage:
+        """Mark the question as failed, with what had come. Also while being cancelled, but never for long.
+
+        Returns what it has cost, as far as that is known.
+        """
+        known = getattr(error, "usage", None)
+        usage = self._priced(route, known) if isinstance(known, Usage) else None
         if isinstance(error, ClaudeCommsError):
             error.thread_id = asked.thread_id
         with anyio.move_on_after(_STORE_WAIT_S, shield=True), _noted(error):
@@ -136,7 +140,7 @@ class Recorder:
                 asked.message_id,
                 error=facts_of(error),
                 partial="".join(said.pieces),
-                usage=self._priced(route, usage) if isinstance(usage, Usage) else None,
+                usage=usage,
                 price_date=self._prices.price_date,
                 backend=route.backend,
                 model=route.model,
@@ -148,6 +152,7 @@ class Recorder:
             )
             if partial is not None:
                 self._news.message(partial, instance_id=instance_id)
+        return usage or Usage(cost_usd=0.0)
 
     def _tell_of_question(self, route: Route, asked: Message) -> None:
         self._news.message(asked)

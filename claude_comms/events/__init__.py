@@ -4,7 +4,21 @@ Light to import. What keeps events on disk is in `claude_comms.events.log`.
 """
 
 from claude_comms.events._bus import ConsumerGroup, EventBus, Missed, Subscription
-from claude_comms.events._envelope import Event, NewEvent, Priority
+from claude_comms.events._catalogue import KINDS, EventKind, kind_of
+from claude_comms.events._envelope import Event, NewEvent
+from claude_comms.events._priority import Priority
 from claude_comms.events._selection import EventFilter
 
-__all__ = ["ConsumerGroup", "Event", "EventBus", "EventFilter", "Missed", "NewEvent", "Priority", "Subscription"]
+__all__ = [
+    "KINDS",
+    "ConsumerGroup",
+    "Event",
+    "EventBus",
+    "EventFilter",
+    "EventKind",
+    "Missed",
+    "NewEvent",
+    "Priority",
+    "Subscription",
+    "kind_of",
+]

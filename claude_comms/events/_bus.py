@@ -58,6 +58,10 @@ class ConsumerGroup(Protocol):
         """Let another consumer have them, at once and in order."""
         ...
 
+    async def missed(self) -> list[Missed]:
+        """What was removed before the group had acknowledged it; each is told once."""
+        ...
+
 
 class EventBus(Protocol):
     """Takes events, keeps them, and passes them on."""

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from claude_comms.events._catalogue import kind_of
+from claude_comms.events._priority import Priority
 from claude_comms.types import Record, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Event", "NewEvent", "Priority"]
+__all__ = ["Event", "NewEvent"]
 
 _SOURCE = "/claude-comms"
-
-
-class Priority(StrEnum):
-    """How much an event matters, the least first."""
-
-    LOW = "low"
-    NORMAL = "normal"
-    HIGH = "high"
-    CRITICAL = "critical"
+_OF_ITS_KIND = cast("Priority", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +25,20 @@ class NewEvent:
 
     `type` says what (``turn.completed``), `subject` to whom: an instance's, conversation's or job's id, or
     ``daemon``. `namespace` is ``SOURCE/TARGET`` for what belongs to a pair, else ``daemon``; events of one namespace
-    keep their order. `data` holds JSON values.
+    keep their order. `data` holds JSON values. `priority` is that of the type's kind where none is given.
     """
 
     type: str
     subject: str
     namespace: str
     data: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    priority: Priority = Priority.NORMAL
+    priority: Priority = _OF_ITS_KIND
     event_id: str = field(default_factory=lambda: new_id("e"))
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __post_init__(self) -> None:
+        if self.priority is _OF_ITS_KIND:
+            object.__setattr__(self, "priority", kind_of(self.type).priority)
 
 
 @dataclass(frozen=True, slots=True)

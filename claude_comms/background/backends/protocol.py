@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from claude_comms.types import BackendFeatures, Emit, InstanceSpec, TurnRequest, TurnResult
 
-__all__ = ["Backend", "BackendHealth", "Session"]
+__all__ = ["Backend", "BackendHealth", "Mortal", "Observable", "Session", "Warmable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,45 @@ class Session(Protocol):
 
     async def close(self) -> None:
         """Let go of everything, in bounded time. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class Warmable(Protocol):
+    """A session that can do beforehand what its first turn would have to wait for. Optional."""
+
+    async def warm(self, request: TurnRequest) -> None:
+        """Get ready for a question like `request` (its system blocks, model and session), without asking it.
+
+        Called by the session's task, before its first turn. Raises what `ask` would.
+        """
+        ...
+
+
+@runtime_checkable
+class Observable(Protocol):
+    """A session that can be looked at from outside. Optional."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, while it has one: the root of the tree that its memory is measured over."""
+        ...
+
+    @property
+    def last_alive(self) -> float | None:
+        """When its other side last said anything, on `anyio.current_time()`'s clock."""
+        ...
+
+
+@runtime_checkable
+class Mortal(Protocol):
+    """A session that tells at once when its process dies. Optional: others are looked at from time to time."""
+
+    async def died(self) -> str:
+        """Return, with the reason in words, as soon as a process of it has ended that nobody ended; else wait.
+
+        Awaited by a task of its own for as long as the session is open, and again after each return.
+        """
         ...
 
 

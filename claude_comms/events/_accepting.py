@@ -1,0 +1,108 @@
+"""The gate of a bus: an event is checked and frozen when it is handed over, so that nothing can spoil it later."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from claude_comms.errors import ConfigError, ContextError
+from claude_comms.events._envelope import Event
+from claude_comms.jsonable import to_json_value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from claude_comms.events._envelope import NewEvent
+    from claude_comms.events._priority import Priority
+
+__all__ = ["Accepted", "accept"]
+
+_LARGEST_BYTES = 32 << 20
+_OVERHEAD_BYTES = 600
+"""What an event takes in memory besides its data, roughly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An event as it was when it was handed over. `data_text` is its data as JSON, in ASCII."""
+
+    event_id: str
+    type: str
+    subject: str
+    namespace: str
+    priority: Priority
+    time_text: str
+    data_text: str
+    turn_id: str | None
+    instance_id: str | None
+    new: NewEvent
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes in memory and on disk."""
+        return _OVERHEAD_BYTES + len(self.data_text)
+
+    def numbered(self, seq: int) -> Event:
+        """The event as the bus keeps it."""
+        return Event(
+            seq=seq,
+            event_id=self.event_id,
+            type=self.type,
+            subject=self.subject,
+            namespace=self.namespace,
+            priority=self.priority,
+            time=self.new.time,
+            data=json.loads(self.data_text),
+        )
+
+
+def accept(event: NewEvent) -> Accepted:
+    """Check `event`. ConfigError, naming the place, for what is not JSON, not clean text, naive, or over 32 MiB."""
+    text = _json(event)
+    if len(text) > _LARGEST_BYTES:
+        raise ConfigError(
+            f"an event {event.type}: its data has {len(text)} bytes; {_LARGEST_BYTES} are allowed. Send less."
+        )
+    for field in ("event_id", "type", "subject", "namespace"):
+        _check_text(event, field)
+    if event.time.tzinfo is None:
+        raise ConfigError(f"an event {event.type}: time has no time zone. Give it one, such as datetime.UTC.")
+    return Accepted(
+        event.event_id,
+        event.type,
+        event.subject,
+        event.namespace,
+        event.priority,
+        event.time.isoformat(),
+        text,
+        _id(event.data, "turn_id"),
+        _id(event.data, "instance_id"),
+        event,
+    )
+
+
+def _json(event: NewEvent) -> str:
+    try:
+        return json.dumps(event.data, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):
+        pass  # not plain JSON: convert it, or find out where it is not
+    try:
+        return json.dumps(to_json_value(event.data), allow_nan=False, separators=(",", ":"))
+    except ContextError as error:
+        raise ConfigError(f"an event {event.type}: {error}") from error
+
+
+def _check_text(event: NewEvent, field: str) -> None:
+    text: str = getattr(event, field)
+    try:
+        if text.encode() and "\0" not in text:
+            return
+    except UnicodeEncodeError:
+        pass
+    raise ConfigError(f"an event {event.type!r}: {field} is empty or not clean text: {text!r}. Give it a name.")
+
+
+def _id(data: Mapping[str, Any], name: str) -> str | None:
+    value = data.get(name)
+    return value if isinstance(value, str) else None

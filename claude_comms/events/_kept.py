@@ -1,0 +1,150 @@
+"""What is on disk, as the writing thread sees it: insert, transactions, retention. Only that thread uses it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from claude_comms.events._log_groups import LogGroups
+from claude_comms.events._rows import insert
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
+
+    from claude_comms.events._accepting import Accepted
+    from claude_comms.events._envelope import Event
+    from claude_comms.events._fanout import Hub
+
+__all__ = ["KeptLog", "Retention"]
+
+_LOG = logging.getLogger(__name__)
+_CHUNK = 1000
+"""How many events one round removes at most: so long nobody who publishes has to wait."""
+_REMOVE_AFTER = 250
+"""How many new events cause a look at what is to be removed."""
+
+
+class Retention:
+    """How long and how much is kept. `now` is the time of day in seconds."""
+
+    def __init__(self, retention_s: float, retention_bytes: int, now: Callable[[], float]) -> None:
+        self.retention_s = retention_s
+        self.retention_bytes = retention_bytes
+        self.now = now
+
+
+class KeptLog:
+    """The log's file and numbers."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        retention: Retention,
+        clock: Callable[[], float],
+    ) -> None:
+        self.path = path
+        self._connection = connection
+        self._retention = retention
+        self._new_since_tidy = 0
+        self.hub: Hub | None = None
+        self.groups = LogGroups(connection, clock)
+        (self.floor,) = connection.execute("SELECT seq FROM floor").fetchone()
+        (newest,) = connection.execute("SELECT max(seq) FROM events").fetchone()
+        self.last_seq: int = max(self.floor, newest or 0)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._connection.in_transaction
+
+    @contextlib.contextmanager
+    def transaction(self) -> Generator[None]:
+        """All or nothing, the groups' progress included."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.groups.write_progress()
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._connection.rollback()
+            self.groups.roll_back()
+            raise
+        self.groups.committed()
+
+    def insert(self, batch: Sequence[Accepted]) -> list[Event]:
+        """Number the events and add them. In a transaction; `announce` follows it."""
+        insert(self._connection, self.last_seq + 1, batch, self._retention.now())
+        return [event.numbered(seq) for seq, event in enumerate(batch, self.last_seq + 1)]
+
+    def announce(self, events: Sequence[Event], sizes_bytes: Sequence[int]) -> None:
+        """They are durable: count them, and pass them on."""
+        if events:
+            self.last_seq = events[-1].seq
+            if self.hub is not None:
+                self.hub.announce(list(zip(events, sizes_bytes, strict=True)))
+
+    def tidy(self, new_events: int, *, idle: bool) -> int:
+        """Remove something, where it is time for that: more than what has come. How many events that were."""
+        self._new_since_tidy += new_events
+        if self._new_since_tidy < _REMOVE_AFTER and not idle:
+            return 0
+        self._new_since_tidy = 0
+        return self.remove_some()
+
+    def give_back(self, name: str, seqs: Sequence[int]) -> None:
+        """Let other consumers of the group have these, and wake them."""
+        if self.groups.give_back(name, seqs) and self.hub is not None:
+            self.hub.rouse(name)
+
+    def remove_some(self) -> int:
+        """Remove up to 1,000 of the oldest events, those that need not be kept. How many that were."""
+        upto = min(self._dispensable_to(), self.last_seq)
+        removed = upto - self.floor
+        if removed <= 0:
+            return 0
+        with self.transaction():
+            self._connection.execute("DELETE FROM events WHERE seq <= ?", (upto,))
+            self._connection.execute("UPDATE floor SET seq = ?", (upto,))
+            lost = self.groups.lose(upto, "they were removed: the log was full")
+        self.floor = upto
+        for name, missed in lost:
+            _LOG.warning(
+                "the event log was full: events %d to %d are gone, which the group %r had not acknowledged",
+                missed.first,
+                missed.last,
+                name,
+            )
+        return removed
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def _dispensable_to(self) -> int:
+        chunk_end = self.floor + _CHUNK
+        used = self._used_bytes()
+        if used > 2 * self._retention.retention_bytes:
+            return chunk_end
+        oldest = chunk_end if used > self._retention.retention_bytes else self._too_old_to(chunk_end)
+        if oldest <= self.floor:
+            return self.floor
+        return min(oldest, self.groups.settled_to(self.last_seq))
+
+    def _too_old_to(self, chunk_end: int) -> int:
+        cutoff = self._retention.now() - self._retention.retention_s
+        (young,) = self._connection.execute(
+            "SELECT min(seq) FROM events WHERE seq > ? AND seq <= ? AND stored_at >= ?",
+            (self.floor, chunk_end, cutoff),
+        ).fetchone()
+        return chunk_end if young is None else young - 1
+
+    def _used_bytes(self) -> int:
+        pages, free, size_bytes = (
+            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * size_bytes
