@@ -618,7 +618,11 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class UsageRow(Record):
-    """What turns have cost in all: of one group (a pair, a module, a day, a backend), or of everything."""
+    """What turns have cost in all: of one group (a pair, a module, a day, a backend), or of everything.
+
+    Turns whose price is not known are counted with their tokens but not with money: `usage.cost_usd` is the sum of
+    the known costs, and None only where not one of them is known.
+    """
 
     group: str
     turns: int

@@ -105,7 +105,7 @@ class Turn:
         error = self.error
         if error is None and self.result is not None:
             return self.result
-        if self.stalled_s is not None and error is not self.emit_error:
+        if self.stalled_s is not None and self.emit_error is None:
             error = self._stalled(instance_id, self.stalled_s)
         if error is None:
             error = TurnFailedError(

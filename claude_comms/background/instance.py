@@ -7,30 +7,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-import anyio
-
 from claude_comms.background._budget import Budget
-from claude_comms.background._detached import Detached, wait_for
-from claude_comms.background._owner import SessionOwner
 from claude_comms.background._restarts import RestartLimit
+from claude_comms.background._runner import Runner
 from claude_comms.background._turn import Turn
-from claude_comms.background.backends.protocol import Observable
 from claude_comms.background.states import Action, Lifecycle
-from claude_comms.errors import BackendCrashedError, BackendProtocolError, ClaudeCommsError, InstanceStateError
+from claude_comms.errors import ClaudeCommsError, InstanceStateError
 from claude_comms.types import InstanceLimits, InstanceState, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from claude_comms.background._owner import SessionOwner
     from claude_comms.background.backends.protocol import Backend
     from claude_comms.types import Emit, InstanceSpec, TurnRequest, TurnResult, Usage
 
 __all__ = ["Instance", "Notify", "Past"]
-
-_LATE_INTERRUPT_S = 0.3  # these two together keep a late turn within half a second or so of its deadline
-_CANCEL_S = 0.3
-_INTERRUPT_S = 1.0
-_CLOSE_S = 2.0
 
 _EVENTS = {Action.READY: "instance.started", Action.RESUME: "instance.resumed", Action.FAIL: "instance.failed"}
 _STATE_EVENTS = {
@@ -80,10 +72,9 @@ class Instance:
     """
 
     __slots__ = (
-        "_backend", "_clock", "_closing", "_last_alive", "_lifecycle", "_notify", "_owner", "_replace_for",
-        "_restart_limit", "_restart_reason", "_stall_s", "_turn", "budget", "created_at", "failure", "idle_since",
-        "instance_id", "kept_ready", "last_used", "limits", "name", "opened_since", "restarts", "rss_bytes", "spec",
-        "thread_id", "turns",
+        "_clock", "_lifecycle", "_notify", "_opened_since", "_replace_for", "_restart_limit", "_restart_reason",
+        "_rss_bytes", "_runner", "budget", "created_at", "failure", "idle_since", "instance_id", "kept_ready",
+        "last_used", "limits", "name", "restarts", "spec", "thread_id", "turns",
     )  # fmt: skip
 
     def __init__(
@@ -112,32 +103,25 @@ class Instance:
         self.created_at = self.last_used = datetime.now(UTC)
         self.idle_since: float | None = None
         """Since when it has had nothing to do, on its clock; None while it has."""
-        self.opened_since: float | None = None
-        """Since when its session is open, on its clock; None without one."""
         self.turns = 0
         """How many turns it has run, failed ones included."""
         self.restarts = 0
         """How often a session was opened in place of one that broke or was replaced."""
-        self.rss_bytes: int | None = None
-        """Resident memory of its process tree when that was last measured; None without a process."""
         self.thread_id: str | None = None
         """The conversation it holds."""
         self.kept_ready = False
         """Whether it was started ahead of questions and waits for its first conversation."""
         self.failure: ClaudeCommsError | None = None
         """Why it failed, once it has."""
-        self._backend = backend
-        self._stall_s = stall_s
         self._notify = notify
         self._restart_limit = restart_limit or RestartLimit()
-        self._closing: set[SessionOwner] = set() if closing is None else closing
         self._clock = clock
         self._lifecycle = Lifecycle(self.instance_id)
-        self._owner: SessionOwner | None = None
-        self._turn: Turn | None = None
-        self._last_alive: float | None = None
+        self._runner = Runner(backend, spec, self, stall_s=stall_s, closing=set() if closing is None else closing)
         self._restart_reason: str | None = None
         """Why the next session that is opened is a restart."""
+        self._opened_since = 0.0
+        self._rss_bytes: int | None = None
         self._replace_for: str | None = None
         """Why its session is to be replaced once it has nothing to do."""
 
@@ -162,30 +146,35 @@ class Instance:
     @property
     def warm(self) -> bool:
         """Whether it has a session that is open and good."""
-        return self._owner is not None and self._owner.opened and not self._owner.broken
+        return self._runner.warm
+
+    @property
+    def opened_since(self) -> float | None:
+        """Since when its session is open, on its clock; None without one."""
+        return self._opened_since if self.warm else None
+
+    @property
+    def rss_bytes(self) -> int | None:
+        """Resident memory of its process tree when that was last measured; None without a process."""
+        return self._rss_bytes if self.warm else None
 
     @property
     def pid(self) -> int | None:
         """Its process, where its session has one and tells it."""
-        session = self._observable
+        session = self._runner.observable
         return session.pid if session is not None else None
 
     @property
     def last_alive(self) -> float | None:
         """When it last proved alive, on `anyio.current_time()`'s clock: an event in a turn, a byte, an answer."""
-        session = self._observable
+        session = self._runner.observable
         told = session.last_alive if session is not None else None
-        return max((time for time in (told, self._last_alive) if time is not None), default=None)
+        return max((moment for moment in (told, self._runner.heard_at) if moment is not None), default=None)
 
     @property
     def usage(self) -> Usage:
         """Of all its turns, as far as `charge` was told; its cost is None once a turn had no known price."""
         return self.budget.usage
-
-    @property
-    def _observable(self) -> Observable | None:
-        session = self._owner.session if self._owner is not None else None
-        return session if isinstance(session, Observable) else None
 
     # --- its life ---
 
@@ -199,18 +188,15 @@ class Instance:
         With `warm`, a session that can do so gets ready for a question like that one, likewise.
         `deadline` is on `anyio.current_time()`'s clock: DeadlineExceededError.
         """
-        turn = self._turn = Turn(deadline=deadline, warm=warm)
+        turn = Turn(deadline=deadline, warm=warm)
         try:
-            in_time = await self._run(turn)
-            if not in_time:
+            if not await self._runner.run(turn):
                 raise turn.too_late(self.instance_id)
             if not self.warm or turn.error is not None:
                 turn.outcome(self.spec, self.instance_id)
         except BaseException as error:
             self._fail(error)
             raise
-        finally:
-            self._turn = None
         self.ready()
 
     def reserve(self) -> None:
@@ -241,20 +227,13 @@ class Instance:
 
         Returns whether there was one. A backend that cannot interrupt, or does not obey, is cancelled.
         """
-        if self._turn is None:
-            return False
-        await self._halt(self._turn, interrupt_s=_INTERRUPT_S)
-        return True
+        return await self._runner.halt()
 
     async def stop(self) -> None:
         """Interrupt what runs, close the session, and never answer again; in at most 4 s or so."""
         self._apply(Action.STOP, reason="asked")
-        if self._turn is not None:
-            await self._halt(self._turn, interrupt_s=_INTERRUPT_S)
-        owner, self._owner = self._owner, None
-        if owner is not None:
-            owner.retire(_CLOSE_S, self._closing)
-            await owner.wait(_CLOSE_S + 0.2)
+        await self._runner.halt()
+        await self._runner.close()
 
     def dismiss(self, reason: str) -> None:
         """Stop an instance that has nothing to do. Its session is closed in the background."""
@@ -303,10 +282,9 @@ class Instance:
         if pid != self.pid:
             return
         if rss_bytes is None:
-            if self._turn is None and self._owner is not None and self.warm:
-                self._owner.lose("its process is gone.")
+            self._runner.found_dead("its process is gone.")
             return
-        self.rss_bytes = rss_bytes
+        self._rss_bytes = rss_bytes
         most = self.limits.max_memory_mb
         if most is not None and rss_bytes > most * _MIB:
             self.replace(f"its processes took {rss_bytes / _MIB:.0f} MiB, and {most} are allowed")
@@ -319,7 +297,7 @@ class Instance:
         Raises what the session raises. At `request.deadline` the turn is interrupted, then cancelled, then
         abandoned, and ends with DeadlineExceededError within a second. Cancelling the caller stops the turn.
         """
-        if self.state is not InstanceState.BUSY or self._turn is not None:
+        if self.state is not InstanceState.BUSY or self._runner.turn is not None:
             raise InstanceStateError(
                 f"instance {self.instance_id} is {self.state} and cannot run this turn."
                 " Lease it from the pool, and ask once at a time.",
@@ -328,118 +306,44 @@ class Instance:
                 instance_id=self.instance_id,
             )
         self.thread_id = request.thread_id
-        turn = self._turn = Turn(request, emit, deadline=request.deadline)
+        turn = Turn(request, emit, deadline=request.deadline)
         self.turns += 1
-        try:
-            in_time = await self._run(turn)
-        finally:
-            self._turn = None
-        if not in_time:
+        if not await self._runner.run(turn):
             raise turn.too_late(self.instance_id)
         return turn.outcome(self.spec, self.instance_id)
 
-    async def _run(self, turn: Turn) -> bool:
-        """Have the owner run it; False if it had to be stopped because the deadline came."""
-        if turn.deadline is not None and turn.deadline <= anyio.current_time():
-            return False
-        owner = self._ready_owner()
-        try:
-            owner.hand(turn)
-            return await self._see_to_its_end(turn)
-        except BaseException:
-            await self._halt(turn, interrupt_s=0)
-            raise
-        finally:
-            self._after(owner, turn)
+    # --- what its runner tells ---
 
-    async def _see_to_its_end(self, turn: Turn) -> bool:
-        """Wait for the turn's end, and bring it about at its deadline (then False) or when it stalls."""
-        while not await wait_for(turn.finished, self._patience_s(turn)):
-            if turn.deadline is not None and anyio.current_time() >= turn.deadline:
-                await self._halt(turn, interrupt_s=_LATE_INTERRUPT_S)
-                return False
-            silent_s = self._silent_s(turn)
-            if self._stall_s is not None and silent_s >= self._stall_s and turn.request is not None:
-                turn.stalled_s = silent_s
-                self._notify("turn.stalled", self, request=turn.request, silent_s=silent_s)
-                await self._halt(turn, interrupt_s=_INTERRUPT_S)
-        return True
-
-    def _patience_s(self, turn: Turn) -> float | None:
-        """How long to wait before there is something to look at; None: as long as it takes."""
-        left: list[float] = []
-        if turn.deadline is not None:
-            left.append(turn.deadline - anyio.current_time())
-        if self._stall_s is not None and turn.request is not None:
-            left.append(self._stall_s - self._silent_s(turn))
-        return max(0.0, min(left)) if left else None
-
-    def _silent_s(self, turn: Turn) -> float:
-        session = self._observable
-        return turn.silent_s(session.last_alive if session is not None else None)
-
-    def _ready_owner(self) -> SessionOwner:
-        if self._owner is None or self._owner.broken:
-            self._owner = SessionOwner(self._backend, self.spec, on_open=self._opened, on_death=self._died)
-        return self._owner
-
-    def _opened(self) -> None:
-        self.opened_since = self._clock()
-        self._last_alive = anyio.current_time()
+    def session_opened(self) -> None:
+        """For its runner."""
+        self._opened_since = self._clock()
+        self._rss_bytes = self._replace_for = None
         reason, self._restart_reason = self._restart_reason, None
         if reason is not None:
             self.restarts += 1
             self._notify("instance.restarted", self, reason=reason)
 
-    def _after(self, owner: SessionOwner, turn: Turn) -> None:
-        if owner.opened and not turn.abandoned:
-            self._last_alive = anyio.current_time() - max(0.0, turn.silent_s())
-        fault = _fault(owner, turn)
-        if fault is not None:
-            self._note_fault(fault)
-        if not owner.opened and turn.error is not None and not turn.cancelled:
-            self._fail(turn.error)
-        if owner.broken and owner is self._owner:
-            self._drop_session()
+    def session_refused(self, error: Exception) -> None:
+        """For its runner."""
+        self._fail(error)
 
-    def _died(self, owner: SessionOwner, reason: str) -> None:
-        if owner is self._owner and self._turn is None:
-            self._drop_session()
-            self._note_fault(reason)
-            if self.state is InstanceState.IDLE:
-                self.hibernate(reason)
-
-    def _note_fault(self, reason: str) -> None:
+    def session_broke(self, reason: str) -> None:
+        """For its runner."""
         self._restart_reason = reason
         too_many = self._restart_limit.note(self.spec, reason)
         if too_many is not None:
             too_many.instance_id = self.instance_id
             self._fail(too_many)
 
-    def _drop_session(self) -> None:
-        owner, self._owner = self._owner, None
-        self.opened_since = self.rss_bytes = self._replace_for = None
-        if owner is not None:
-            owner.retire(_CLOSE_S, self._closing)
+    def session_died(self, reason: str) -> None:
+        """For its runner."""
+        self.session_broke(reason)
+        if self.state is InstanceState.IDLE:
+            self.hibernate(reason)
 
-    async def _halt(self, turn: Turn, *, interrupt_s: float) -> None:
-        """End `turn` by the mildest means that works, in at most `interrupt_s` + 0.3 s, whatever the session does."""
-        owner = self._owner
-        if owner is None or turn.finished.is_set():
-            return
-        with anyio.CancelScope(shield=True):
-            session = owner.session
-            if interrupt_s and session is not None and self._backend.features.interrupt:
-                plea = Detached(session.interrupt())
-                await wait_for(turn.finished, interrupt_s)
-                plea.let_go()
-            if not turn.finished.is_set():
-                owner.cancel(turn)
-                await wait_for(turn.finished, _CANCEL_S)
-            if not turn.finished.is_set():
-                turn.abandoned = True
-                owner.let_go()
-                turn.settle()
+    def turn_stalled(self, turn: Turn, silent_s: float) -> None:
+        """For its runner."""
+        self._notify("turn.stalled", self, request=turn.request, silent_s=silent_s)
 
     # --- telling ---
 
@@ -447,7 +351,7 @@ class Instance:
         before = self.state
         state = self._lifecycle.apply(action)
         if drop:
-            self._drop_session()
+            self._runner.drop()
         if state is not InstanceState.BUSY:
             self.idle_since = self._clock() if self.idle_since is None else self.idle_since
         else:
@@ -456,20 +360,8 @@ class Instance:
             self._notify(_EVENTS.get(action) or _STATE_EVENTS[state], self, **facts)
 
     def _fail(self, error: BaseException) -> None:
+        self._runner.drop()
         if self._lifecycle.allows(Action.FAIL):
             self.failure = error if isinstance(error, ClaudeCommsError) else None
             self._lifecycle.apply(Action.FAIL)
-            self._drop_session()
             self._notify("instance.failed", self, reason=str(error) or type(error).__name__)
-        self._drop_session()
-
-
-def _fault(owner: SessionOwner, turn: Turn) -> str | None:
-    """What in this turn broke the session; None where nothing did, or we did it ourselves."""
-    if turn.abandoned:
-        return "it did not stop when it was told to."
-    if turn.stalled_s is not None and owner.broken:
-        return f"nothing came from it for {turn.stalled_s:.3g} s."
-    if isinstance(turn.error, BackendCrashedError | BackendProtocolError) and not turn.cancelled:
-        return str(turn.error)
-    return None

@@ -1,7 +1,6 @@
 """The pool: which instance answers which question, how many there are, and who has to wait.
 
-All decisions are made in `_dispatch`, which never awaits: it runs after everything that could let a question go
-ahead, and looks at the waiting ones, one of each pair in turn. So no wake-up can be lost, and none jumps the queue.
+`_places` decides, at once and for all; here is what others ask of it, and what is looked after in between.
 """
 
 from __future__ import annotations
@@ -9,22 +8,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import anyio
 
 from claude_comms.background._detached import Detached, wait_for
-from claude_comms.background._directory import Directory
-from claude_comms.background._idle import IdleInstances
 from claude_comms.background._info import describe
 from claude_comms.background._lease import Lease, Waiter
 from claude_comms.background._memory import Measure, measure_trees
+from claude_comms.background._places import Places
 from claude_comms.background._queue import Queue
 from claude_comms.background._readiness import Readiness
 from claude_comms.background._restarts import RestartLimit
 from claude_comms.background._supervision import Reclaiming, Supervision
 from claude_comms.background.instance import Instance, Notify, Past
-from claude_comms.errors import ConfigError, InstanceStateError, PoolError, PoolExhaustedError
+from claude_comms.errors import ConfigError, PoolError
 from claude_comms.types import InstanceState
 
 if TYPE_CHECKING:
@@ -32,9 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
-    from claude_comms.background._owner import SessionOwner
     from claude_comms.background.backends.protocol import Backend
-    from claude_comms.errors import ClaudeCommsError
     from claude_comms.types import InstanceInfo, InstanceLimits, InstanceSpec, TurnRequest, Usage
 
 __all__ = ["Lease", "Pool", "Reclaiming", "close_backend"]
@@ -81,25 +77,26 @@ class Pool:
         self._backends: dict[str, Backend] = {}
         self._max_instances = max_instances
         self._queue_wait_s = queue_wait_s
-        self._stall_s = stall_s
-        self._on_event = on_event
         self._clock = clock
-        self._instances = Directory()
-        self._idle = IdleInstances()
-        self._holders: dict[str, Instance] = {}  # by thread_id: who holds this conversation
-        self._leased: dict[str, Lease] = {}  # by thread_id: a conversation has one turn at a time
-        self._waiting = Queue(
-            most=max_waiting,
-            most_per_pair=max_waiting if max_waiting_per_pair is None else max_waiting_per_pair,
-            places=max_instances,
-            longest_wait_s=queue_wait_s,
-        )
         self._restart_limit = restart_limit or RestartLimit(clock=clock)
-        self._supervision = Supervision(self.list, reclaiming or Reclaiming(), measure=measure, clock=clock)
         self._readiness = Readiness(self.list, self._start_ready, clock=clock)
         self._too_few_ready = anyio.Event()
-        self._closing: set[SessionOwner] = set()
-        self._dispatching = False
+        self._supervision = Supervision(self.list, reclaiming or Reclaiming(), measure=measure, clock=clock)
+        self._places = Places(
+            most=max_instances,
+            waiting=Queue(
+                most=max_waiting,
+                most_per_pair=max_waiting if max_waiting_per_pair is None else max_waiting_per_pair,
+                places=max_instances,
+                longest_wait_s=queue_wait_s,
+            ),
+            queue_wait_s=queue_wait_s,
+            stall_s=stall_s,
+            restart_limit=self._restart_limit,
+            on_event=on_event,
+            on_taken=self._taken,
+            clock=clock,
+        )
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -130,152 +127,15 @@ class Pool:
         instance has used up what it may, and BackendCrashedError with `retry_after_s` where a session would have to
         be opened and too many of that spec have just broken.
         """
-        return await self._wait(Waiter(spec, self._backend(spec.backend), thread_id, limits=limits), deadline)
+        self._check_open()
+        return await self._places.wait(Waiter(spec, self._backend(spec.backend), thread_id, limits=limits), deadline)
 
     async def lease_instance(self, wanted: str, thread_id: str | None = None, deadline: float | None = None) -> Lease:
         """As `lease`, but a place on this very instance. InstanceStateError if it ends first."""
-        instance = self.get(wanted)
-        return await self._wait(
-            Waiter(instance.spec, self._backend(instance.spec.backend), thread_id, instance), deadline
-        )
-
-    async def _wait(self, waiter: Waiter, deadline: float | None) -> Lease:
         self._check_open()
-        wait_s = self._queue_wait_s
-        if deadline is not None:
-            wait_s = min(wait_s, deadline - waiter.queued_at)
-        if wait_s <= 0:
-            waiter.why = "its deadline had passed already"
-            raise self._gave_up(waiter, deadline)
-        self._waiting.add(waiter)
-        self._dispatch()
-        try:
-            if not waiter.settled.is_set():
-                self._waiting.check_room(waiter)
-                await wait_for(waiter.settled, wait_s)
-        except BaseException:
-            if waiter.lease is not None:
-                waiter.lease.release()
-            raise
-        finally:
-            self._waiting.remove(waiter)
-        if waiter.lease is None:
-            raise waiter.error or self._gave_up(waiter, deadline)
-        return waiter.lease
-
-    def _gave_up(self, waiter: Waiter, deadline: float | None) -> ClaudeCommsError:
-        return waiter.gave_up(deadline, limit=self._max_instances, retry_after_s=self._waiting.retry_after_s())
-
-    # --- who goes where ---
-
-    def _dispatch(self) -> None:
-        if self._dispatching:
-            return
-        self._dispatching = True
-        try:
-            self._waiting.serve(self._serve)
-        finally:
-            self._dispatching = False
-
-    def _serve(self, waiter: Waiter) -> bool:
-        """Give the question its place, if there is one for it now."""
-        if waiter.settled.is_set():
-            return False
-        instance = self._place(waiter)
-        if instance is None or self._refused(waiter, instance):
-            return False
-        self._grant(waiter, instance)
-        return True
-
-    def _refused(self, waiter: Waiter, instance: Instance) -> bool:
-        """Whether the question must not be sent to `instance`, although it could be."""
-        error = instance.budget.exceeded
-        if error is None and not instance.warm:
-            error = self._restart_limit.refusal(instance.spec)
-        if error is not None:
-            waiter.refuse(error)
-        return error is not None
-
-    def _place(self, waiter: Waiter) -> Instance | None:
-        """The instance that takes the question now, made if need be; None, with the reason, if it has to wait."""
-        if waiter.thread_id in self._leased:
-            waiter.why = f"an earlier question of conversation {waiter.thread_id} is still running"
-            return None
-        holder = waiter.only or self._holder(waiter)
-        if holder is None:
-            return self._idle.of(waiter.spec) or self._make_one(waiter)
-        if holder.state in _TAKES_QUESTIONS:
-            return holder
-        waiter.why = f"instance {holder.instance_id} is {holder.state}"
-        if holder.ended:
-            wanted, state = "take a question", str(holder.state)
-            error = InstanceStateError(
-                f"{waiter.why}. Start another one.", state=state, wanted=wanted, instance_id=holder.instance_id
-            )
-            waiter.refuse(error)
-        return None
-
-    def _holder(self, waiter: Waiter) -> Instance | None:
-        """Who holds the conversation, if it is one that may go on with it: backend and model can have changed."""
-        holder = self._holders.get(waiter.thread_id) if waiter.thread_id is not None else None
-        return holder if holder is not None and holder.spec == waiter.spec else None
-
-    def _make_one(self, waiter: Waiter) -> Instance | None:
-        error = self._restart_limit.refusal(waiter.spec)
-        if error is not None:
-            waiter.refuse(error)
-            return None
-        if not self._make_room():
-            waiter.why = f"all {self._max_instances} instances are busy or paused"
-            return None
-        instance = self._make(waiter.spec, waiter.backend, limits=waiter.limits)
-        instance.ready()
-        return instance
-
-    def _make_room(self, *, hibernated_only: bool = False) -> bool:
-        if len(self._instances) < self._max_instances:
-            return True
-        least = self._idle.least(hibernated_only=hibernated_only)
-        if least is None:
-            return False
-        least.dismiss("its place was needed")
-        return True
-
-    def _grant(self, waiter: Waiter, instance: Instance) -> None:
-        self._waiting.remove(waiter)
-        instance.kept_ready = False
-        if self._readiness.wanted(instance.spec):
-            self._too_few_ready.set()
-        instance.reserve()
-        if instance.thread_id != waiter.thread_id:
-            self._let_go_of_conversation(instance)
-        lease = Lease(instance, None, self)
-        if waiter.thread_id is not None:
-            self.bind(lease, waiter.thread_id)
-        waiter.grant(lease)
-
-    def bind(self, lease: Lease, thread_id: str) -> None:
-        """For `Lease`: its conversation is this one. PoolError if it has another, or another lease has it."""
-        if lease.thread_id is not None:
-            raise PoolError(f"this lease is for conversation {lease.thread_id}, not {thread_id}. Take another one.")
-        if thread_id in self._leased:
-            raise PoolError(f"conversation {thread_id} has a turn running. Name it when taking the lease.")
-        lease.thread_id = lease.instance.thread_id = thread_id
-        self._leased[thread_id] = lease
-        self._holders[thread_id] = lease.instance
-
-    def take_back(self, lease: Lease) -> None:
-        """For `Lease`: it is over."""
-        if lease.thread_id is not None:
-            del self._leased[lease.thread_id]
-        self._waiting.held(anyio.current_time() - lease.since)
-        lease.instance.release()
-        self._dispatch()
-
-    def _let_go_of_conversation(self, instance: Instance) -> None:
-        if instance.thread_id is not None and self._holders.get(instance.thread_id) is instance:
-            del self._holders[instance.thread_id]
-        instance.thread_id = None
+        instance = self.get(wanted)
+        backend = self._backend(instance.spec.backend)
+        return await self._places.wait(Waiter(instance.spec, backend, thread_id, instance), deadline)
 
     # --- instances ---
 
@@ -296,15 +156,15 @@ class Pool:
         """
         self._check_open()
         backend = self._backend(spec.backend)
-        self._instances.check_free(name=name)
+        self._places.instances.check_free(name=name)
         refusal = self._restart_limit.refusal(spec)
         if refusal is not None:
             raise refusal
-        if not self._make_room():
-            raise self._full("busy or paused")
-        instance = self._make(spec, backend, name=name, limits=limits)
+        if not self._places.make_room():
+            raise self._places.full("busy or paused")
+        instance = self._places.make(spec, backend, name=name, limits=limits)
         await instance.open(anyio.current_time() + self._queue_wait_s if deadline is None else deadline, warm=warm)
-        self._dispatch()
+        self._places.dispatch()
         return instance
 
     def adopt(
@@ -329,16 +189,15 @@ class Pool:
         """
         self._check_open()
         backend = self._backend(spec.backend)
-        self._instances.check_free(name=name, instance_id=instance_id)
-        if len(self._instances) >= self._max_instances:
-            raise self._full("there already")
-        instance = self._make(spec, backend, name=name, limits=limits, instance_id=instance_id)
+        self._places.instances.check_free(name=name, instance_id=instance_id)
+        if len(self._places.instances) >= self._max_instances:
+            raise self._places.full("there already")
+        instance = self._places.make(spec, backend, name=name, limits=limits, instance_id=instance_id)
         past = Past(turns=turns, usage=usage, created_at=created_at, last_used=last_used)
-        if thread_id is not None and thread_id not in self._holders:
-            instance.thread_id = thread_id
-            self._holders[thread_id] = instance
+        if thread_id is not None:
+            self._places.hold(instance, thread_id)
         instance.recall(past, paused=state is InstanceState.PAUSED)
-        self._dispatch()
+        self._places.dispatch()
         return instance
 
     def keep_ready(
@@ -356,19 +215,19 @@ class Pool:
         whose sessions or places are reclaimed. 0 ends it.
         """
         self._readiness.keep(spec, count, make_request, limits)
-        self._sort_idle()
+        self._places.sort_idle()
         self._too_few_ready.set()
 
     async def _start_ready(
         self, spec: InstanceSpec, warm: TurnRequest | None, limits: InstanceLimits | None
     ) -> Instance | None:
         refusal = self._restart_limit.refusal(spec)
-        if self._closed or refusal is not None or not self._make_room(hibernated_only=True):
+        if self._closed or refusal is not None or not self._places.make_room(hibernated_only=True):
             return None
-        instance = self._make(spec, self._backend(spec.backend), limits=limits)
+        instance = self._places.make(spec, self._backend(spec.backend), limits=limits)
         instance.kept_ready = True
         await instance.open(anyio.current_time() + self._queue_wait_s, warm=warm)
-        self._dispatch()
+        self._places.dispatch()
         return instance
 
     def get(self, wanted: str) -> Instance:
@@ -376,20 +235,20 @@ class Pool:
 
         InstanceNotFoundError if there is none, or several.
         """
-        return self._instances.get(wanted)
+        return self._places.instances.get(wanted)
 
     def list(self, *, ended: bool = False) -> list[Instance]:
         """The living instances, oldest first; with `ended`, also the latest 100 that stopped or failed."""
-        return [*(self._instances.ended if ended else ()), *self._instances]
+        return [*(self._places.instances.ended if ended else ()), *self._places.instances]
 
     def info(self, instance: Instance) -> InstanceInfo:
         """An instance as it stands, for others to see. `on_event` may call this."""
-        return describe(instance, waiting=self._waiting.waiting_for(instance.instance_id, instance.thread_id))
+        return describe(instance, waiting=self._places.waiting.waiting_for(instance.instance_id, instance.thread_id))
 
     @property
     def waiting(self) -> int:
         """How many questions wait."""
-        return len(self._waiting)
+        return len(self._places.waiting)
 
     def pause(self, wanted: str) -> Instance:
         """See `Instance.pause`; questions of the conversation it holds wait."""
@@ -401,7 +260,7 @@ class Pool:
         """See `Instance.resume`; the questions that wait for it go ahead."""
         instance = self.get(wanted)
         instance.resume()
-        self._dispatch()
+        self._places.dispatch()
         return instance
 
     def hibernate(self, wanted: str, reason: str = "asked") -> Instance:
@@ -423,13 +282,13 @@ class Pool:
     async def close(self) -> None:
         """Refuse who waits and stop every instance, in at most 5 s. May be called twice."""
         self._closed = True
-        for waiter in tuple(self._waiting):
+        for waiter in tuple(self._places.waiting):
             waiter.refuse(_closed_error())
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as stopping:
                 for instance in self.list():
                     stopping.start_soon(instance.stop)
-                for owner in tuple(self._closing):
+                for owner in tuple(self._places.closing):
                     stopping.start_soon(owner.wait, _CLOSE_SESSION_S)
 
     # --- supervision ---
@@ -438,12 +297,15 @@ class Pool:
         """Look after the instances until cancelled: every `interval_s` seconds `look`, and at once `fill_ready` when
         one that was kept ready has taken a conversation.
         """
+        look_at = anyio.current_time() + interval_s
         while True:
             try:
-                if await wait_for(self._too_few_ready, interval_s):
-                    await self.fill_ready()
-                else:
+                await wait_for(self._too_few_ready, max(0.0, look_at - anyio.current_time()))
+                if anyio.current_time() >= look_at:
+                    look_at = anyio.current_time() + interval_s
                     await self.look()
+                else:
+                    await self.fill_ready()
             except Exception:  # noqa: BLE001  one bad round must not end the watch over all instances
                 _LOG.exception("supervision failed in this round; the next one follows")
 
@@ -460,57 +322,9 @@ class Pool:
 
     # --- parts ---
 
-    def _make(
-        self,
-        spec: InstanceSpec,
-        backend: Backend,
-        *,
-        name: str | None = None,
-        limits: InstanceLimits | None = None,
-        instance_id: str | None = None,
-    ) -> Instance:
-        instance = Instance(
-            spec,
-            backend,
-            name=name,
-            instance_id=instance_id,
-            limits=limits,
-            stall_s=self._stall_s,
-            notify=self._told,
-            restart_limit=self._restart_limit,
-            closing=self._closing,
-            clock=self._clock,
-        )
-        self._instances.add(instance)
-        return instance
-
-    def _full(self, why: str) -> PoolExhaustedError:
-        return PoolExhaustedError(
-            f"all {self._max_instances} instances are {why}. Stop one, or raise max_instances.",
-            limit=self._max_instances,
-            retry_after_s=self._waiting.retry_after_s(),
-        )
-
-    def _told(self, event: str, instance: Instance, /, **facts: Any) -> None:
-        """Something has happened to an instance."""
-        if instance.state in _TAKES_QUESTIONS:
-            self._idle.add(instance)
-        else:
-            self._idle.discard(instance)
-        if self._on_event is not None:
-            try:
-                self._on_event(event, instance, **facts)
-            except Exception:  # noqa: BLE001  an observer's bug must not leave the pool half changed
-                _LOG.exception("on_event failed on %s of instance %s", event, instance.instance_id)
-        if instance.ended and self._instances.bury(instance):
-            self._let_go_of_conversation(instance)
-            self._dispatch()
-
-    def _sort_idle(self) -> None:
-        """What some are worth has changed."""
-        for instance in self._instances:
-            if instance.state in _TAKES_QUESTIONS:
-                self._idle.add(instance)
+    def _taken(self, spec: InstanceSpec) -> None:
+        if self._readiness.wanted(spec):
+            self._too_few_ready.set()
 
     def _backend(self, name: str) -> Backend:
         backend = self._backends.get(name)

@@ -10,7 +10,7 @@ import anyio
 from anyio import to_thread
 from sqlalchemy import select, update
 
-from claude_comms.conversations import _search, _turns
+from claude_comms.conversations import _search, _turns, _usage
 from claude_comms.conversations._faults import PendingQuestionError
 from claude_comms.conversations._rows import conversation_from, mended, message_from
 from claude_comms.conversations._tables import conversations, messages
@@ -26,12 +26,14 @@ from claude_comms.types import (
 )
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Connection, Select
 
+    from claude_comms.protocols import UsageBy
     from claude_comms.storage import Database, OwnerLock
-    from claude_comms.types import Pair, Refused, Retried, SearchHit, Source, ToolUsed, Usage
+    from claude_comms.types import Pair, Refused, Retried, SearchHit, Source, ToolUsed, Usage, UsageRow
 
 __all__ = ["ConversationStore", "KeyedTurn", "Thread"]
 
@@ -173,6 +175,25 @@ class ConversationStore:
             )
 
         return await self._database.read(read)
+
+    async def usage(
+        self,
+        by: UsageBy = "pair",
+        *,
+        source: str | None = None,
+        target: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> builtins.list[UsageRow]:
+        """What turns have cost, from `since` on and before `until`: complete ones, and failed ones that spent tokens.
+
+        The dearest group first, those of unknown cost last; days (in UTC) in their order. Groups are named
+        ``SOURCE/TARGET``, by the module, backend or model (``unknown`` where none was noted), ``2026-11-21``, or
+        ``all``. ConfigError for another `by`, and for moments without a time zone.
+        """
+        return await self._database.read(
+            lambda connection: _usage.usage(connection, by, source=source, target=target, since=since, until=until)
+        )
 
     # --- turns ---------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from claude_comms.jobs._job import JobRequest
     from claude_comms.storage import Database, OwnerLock
 
-__all__ = ["Ending", "JobStore", "KeptJob"]
+__all__ = ["Changed", "Ending", "JobStore", "KeptJob"]
 
 _MOST_MATCHES = 10
 _MOST_SECONDS = 366 * 86400.0
@@ -39,6 +39,13 @@ class KeptJob(NamedTuple):
 
     job: Job
     question: Question
+
+
+class Changed(NamedTuple):
+    """A job as it stands, and whether the call made it so."""
+
+    job: Job
+    changed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,12 @@ class JobStore:
 
         return await self._database.write(write)
 
+    async def put_back(self, job_id: str) -> None:
+        """Queue a job again that was claimed and not asked."""
+        values = {"state": "queued", "owner": None, "started_at": None}
+        back = update(jobs).where(self._mine(job_id)).values(values)
+        await self._database.write(lambda connection: connection.execute(back))
+
     async def expire(self) -> list[Job]:
         """End the queued ones whose time is over, and return them."""
         now = datetime.now(UTC)
@@ -135,14 +148,14 @@ class JobStore:
 
         await self._database.write(write)
 
-    async def finish(self, job_id: str, ending: Ending) -> Job:
-        """End a job that this owner runs, and return it; one that it does not run is left as it stands."""
+    async def finish(self, job_id: str, ending: Ending) -> Changed:
+        """End a job that this owner runs; one that it does not run is left as it stands."""
         return await self._database.write(lambda connection: _end(connection, self._mine(job_id), job_id, ending))
 
-    async def cancel_queued(self, wanted: str) -> Job:
-        """Cancel a job if it is still queued; return it as it stands then."""
+    async def cancel_queued(self, wanted: str) -> Changed:
+        """Cancel a job if it is still queued."""
 
-        def write(connection: Connection) -> Job:
+        def write(connection: Connection) -> Changed:
             job_id = _resolve(connection, wanted)
             thread_id = _load(connection, job_id).thread_id
             ending = Ending(JobState.CANCELLED, error=_errors.cancelled(thread_id, started=False))
@@ -176,7 +189,8 @@ class JobStore:
             for job in left:
                 ending = known.get(job.job_id) or Ending(JobState.FAILED, error=_errors.abandoned(job.thread_id))
                 running = (jobs.c.job_id == job.job_id) & (jobs.c.state == "running")
-                ended.append(_end(connection, running, job.job_id, ending))
+                end, changed = _end(connection, running, job.job_id, ending)
+                ended += [end] if changed else []
             return ended
 
         return await self._database.write(write) if left else []
@@ -193,11 +207,6 @@ class JobStore:
         if state is not None:
             query = query.where(jobs.c.state == str(state))
         return await self._database.read(lambda connection: [job_from(row) for row in connection.execute(query)])
-
-    async def runs(self, job_id: str) -> bool:
-        """Whether this owner runs the job with that whole id."""
-        mine = select(jobs.c.seq).where(self._mine(job_id))
-        return await self._database.read(lambda connection: connection.execute(mine).one_or_none() is not None)
 
     # --- who is to be told ---------------------------------------------------------------------
 
@@ -286,10 +295,10 @@ def _expire(connection: Connection, job: Job, now: datetime) -> Job:
     assert job.expires_at is not None  # noqa: S101 - it was looked up by it
     waited_s = (job.expires_at - job.created_at).total_seconds()
     ending = Ending(JobState.FAILED, error=_errors.expired(job, waited_s=waited_s))
-    return _end(connection, jobs.c.job_id == job.job_id, job.job_id, ending)
+    return _end(connection, jobs.c.job_id == job.job_id, job.job_id, ending).job
 
 
-def _end(connection: Connection, where: Any, job_id: str, ending: Ending) -> Job:
+def _end(connection: Connection, where: Any, job_id: str, ending: Ending) -> Changed:
     values: dict[str, Any] = {
         "state": str(ending.state),
         "ended_at": datetime.now(UTC),
@@ -300,8 +309,8 @@ def _end(connection: Connection, where: Any, job_id: str, ending: Ending) -> Job
         values["thread_id"] = ending.thread_id
     if ending.progress is not None:
         values["progress"] = dumps(dict(ending.progress))
-    connection.execute(update(jobs).where(where).values(values))
-    return _load(connection, job_id)
+    changed = connection.execute(update(jobs).where(where).values(values)).rowcount > 0
+    return Changed(_load(connection, job_id), changed)
 
 
 def _load(connection: Connection, job_id: str) -> Job:

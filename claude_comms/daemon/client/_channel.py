@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from claude_comms.daemon._version import own_version
-from claude_comms.daemon.client._finding import pauses
+from claude_comms.daemon.client._finding import Patience
 from claude_comms.daemon.wire import OUR_ERROR, decoded, encoded
 from claude_comms.errors import ClaudeCommsError, DaemonError, DaemonNotRunningError, error_from_dict
 
@@ -179,19 +179,17 @@ class Channel:
             await connection.close()
 
     async def _reopen(self) -> Connection:
-        give_up = anyio.current_time() + self.reconnect_s
-        for pause in pauses():
+        patience = Patience(self.reconnect_s)
+        while True:
             try:
                 self._connection = await self._open()
                 return self._connection
-            except DaemonNotRunningError:
-                if anyio.current_time() + pause > give_up:
-                    raise
+            except DaemonNotRunningError as error:
+                gone: DaemonNotRunningError = error
             except ConnectionLostError as error:
-                if anyio.current_time() + pause > give_up:
-                    raise DaemonNotRunningError(f"{error} Start it again: claude-comms daemon start") from error
-            await anyio.sleep(pause)
-        raise AssertionError
+                gone = DaemonNotRunningError(f"{error} Start it again: claude-comms daemon start")
+                gone.__cause__ = error
+            await patience.wait(gone)
 
     async def _open(self) -> Connection:
         info = await self._finder.find()

@@ -6,6 +6,7 @@ import functools
 import random
 from typing import TYPE_CHECKING
 
+import anyio
 from anyio import to_thread
 
 from claude_comms.daemon._life import ensure, find, require_same_version
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from claude_comms.daemon._places import DaemonInfo
     from claude_comms.settings import Settings
 
-__all__ = ["Finder", "pauses"]
+__all__ = ["Finder", "Patience", "pauses"]
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
@@ -30,6 +31,25 @@ def pauses() -> Iterator[float]:
     while True:
         yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
         pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+
+class Patience:
+    """How long to try again what the daemon would not do: `limit_s` seconds from the first refusal."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._give_up: float | None = None
+        self._pauses = pauses()
+
+    async def wait(self, error: Exception) -> None:
+        """Wait before the next try, or raise `error` where it would come too late."""
+        now = anyio.current_time()
+        if self._give_up is None:
+            self._give_up = now + self._limit_s
+        pause = next(self._pauses)
+        if now + pause > self._give_up:
+            raise error
+        await anyio.sleep(pause)
 
 
 class Finder:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from claude_comms.daemon._version import own_version
-from claude_comms.daemon.client._finding import pauses
+from claude_comms.daemon.client._finding import Patience
 from claude_comms.daemon.wire import SETTINGS_HEADER, VERSION_HEADER, decoded, encoded
 from claude_comms.errors import DaemonError, DaemonNotRunningError, error_from_dict
 
@@ -58,8 +56,8 @@ class Rest:
     ) -> Any:
         import httpx
 
-        give_up = anyio.current_time() + self._reconnect_s
-        for pause in pauses():
+        patience = Patience(self._reconnect_s)
+        while True:
             try:
                 return await self._once(method, route, body, parameters, within_s)
             except (DaemonNotRunningError, httpx.ConnectError) as error:
@@ -75,10 +73,7 @@ class Rest:
                         " See what came of it before you ask again."
                     ) from error
                 problem = error
-            if anyio.current_time() + pause > give_up:
-                raise _gone(problem) from problem
-            await anyio.sleep(pause)
-        raise AssertionError
+            await patience.wait(_gone(problem))
 
     async def _once(
         self, method: str, route: str, body: Mapping[str, Any] | None, parameters: Mapping[str, str], within_s: float
@@ -128,8 +123,10 @@ def _word(value: Any) -> str:
 
 def _gone(problem: Exception) -> ClaudeCommsError:
     if isinstance(problem, DaemonNotRunningError):
-        return DaemonNotRunningError(str(problem))
-    return DaemonNotRunningError(f"the daemon went away ({problem}). Start it again: claude-comms daemon start")
+        return problem
+    gone = DaemonNotRunningError(f"the daemon went away ({problem}). Start it again: claude-comms daemon start")
+    gone.__cause__ = problem
+    return gone
 
 
 def _refusal(answer: httpx.Response) -> ClaudeCommsError:

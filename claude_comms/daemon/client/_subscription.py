@@ -10,8 +10,9 @@ import anyio
 from pydantic import ValidationError
 
 from claude_comms.daemon.client._channel import ConnectionLostError
+from claude_comms.daemon.client._finding import Patience
 from claude_comms.daemon.wire import FilterModel
-from claude_comms.errors import ClaudeCommsError, ConfigError
+from claude_comms.errors import ClaudeCommsError, ConfigError, DaemonError
 from claude_comms.events import Event, Missed
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class RemoteSubscription:
         self._items: deque[Event | Missed] = deque()
         self._news = anyio.Event()
         self._closed = False
+        self._refused: str | None = None
+        self._patience = Patience(channel.reconnect_s)
 
     def __aiter__(self) -> Self:
         return self
@@ -82,6 +85,9 @@ class RemoteSubscription:
     async def _subscribed(self) -> Connection:
         """The connection that the events come over, now."""
         while self._connection is None or self._connection.lost:
+            if self._refused is not None:
+                await self._patience.wait(DaemonError(f"the daemon ended the subscription: {self._refused}"))
+                self._refused = None
             connection = await self._channel.connection()
             params: dict[str, Any] = {"filter": _filter(self._wanted)}
             if self._cursor is not None:
@@ -100,6 +106,12 @@ class RemoteSubscription:
         connection.listen(self._key, self._take)
 
     def _take(self, method: str, params: Mapping[str, Any]) -> None:
+        if method == "ended":
+            self._refused = str(params.get("reason", ""))
+            self._connection = self._key = None
+            self._wake()
+            return
+        self._patience = Patience(self._channel.reconnect_s)
         if method == "event":
             item: Event | Missed = Event.from_cloudevent(params["event"])
             if self._cursor is not None and item.seq <= self._cursor:

@@ -12,7 +12,7 @@ import anyio
 from pydantic import ValidationError
 
 from claude_comms.daemon.client._channel import ConnectionLostError
-from claude_comms.daemon.client._finding import pauses
+from claude_comms.daemon.client._finding import Patience
 from claude_comms.daemon.wire import TERMINAL, QuestionModel, ReplyModel
 from claude_comms.errors import (
     ClaudeCommsError,
@@ -26,7 +26,7 @@ from claude_comms.errors import (
 from claude_comms.types import Delta, Refused, Retried, Started, ToolUsed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from claude_comms.daemon.client._channel import Channel, Connection
     from claude_comms.types import Question, Reply, TurnEvent
@@ -65,7 +65,7 @@ class RemoteTurn:
         self._reply: Reply | None = None
         self._error: BaseException | None = None
         self._interrupted = False
-        self._patience: tuple[float, Iterator[float]] | None = None
+        self._patience = Patience(channel.reconnect_s)
         self.task = asyncio.create_task(self._run(), name=f"claude-comms {self._turn_id}")
 
     # --- the daemon's side ---------------------------------------------------------------------
@@ -100,7 +100,7 @@ class RemoteTurn:
             except ConnectionLostError:
                 pass
             except DaemonError as error:
-                await self._not_now(error)
+                await self._patience.wait(error)  # it may be stopping; the next one will not refuse
             params["question"]["deadline_s"] = max(0.001, self._deadline - anyio.current_time())
 
     async def _over(self, connection: Connection, params: dict[str, Any]) -> None:
@@ -117,17 +117,6 @@ class RemoteTurn:
             self._end(error=error)
         finally:
             connection.ignore(self._turn_id)
-
-    async def _not_now(self, error: DaemonError) -> None:
-        """The daemon would not, as while it stops: the next one may. `error` once that has taken too long."""
-        now = anyio.current_time()
-        if self._patience is None:
-            self._patience = (now + self._channel.reconnect_s, pauses())
-        give_up, waits = self._patience
-        pause = next(waits)
-        if now + pause > give_up:
-            raise error
-        await anyio.sleep(pause)
 
     def _take(self, _method: str, params: Mapping[str, Any]) -> None:
         event: Mapping[str, Any] = params["event"]

@@ -69,11 +69,11 @@ async def waiting_for(pool: Pool, wanted: InstanceSpec, thread_id: str | None) -
         except ClaudeCommsError as error:
             outcome.append(error)
 
-    before = len(pool._waiting)
+    before = len(pool._places.waiting)
     async with anyio.create_task_group() as group:
         group.start_soon(wait)
         with anyio.fail_after(5):
-            while len(pool._waiting) == before and not outcome:
+            while len(pool._places.waiting) == before and not outcome:
                 await anyio.lowlevel.checkpoint()
         yield outcome
 
@@ -554,11 +554,11 @@ async def _live_through(operations: list[tuple[str, int]]) -> None:
                 for instance in pool.list():
                     if instance.state is InstanceState.PAUSED or instance.pausing:
                         pool.resume(instance.instance_id)
-        assert not pool._waiting
-        assert not pool._leased
+        assert not pool._places.waiting
+        assert not pool._places.leased
         assert all(instance.state is InstanceState.IDLE for instance in pool.list())
-        assert len(pool._idle) == len(pool.list())
-        assert all(holder.thread_id == thread_id for thread_id, holder in pool._holders.items())
+        assert len(pool._places.idle) == len(pool.list())
+        assert all(holder.thread_id == thread_id for thread_id, holder in pool._places.holders.items())
 
 
 async def _happen(pool: Pool, backend: ScriptedBackend, group: Any, what: str, number: int) -> None:

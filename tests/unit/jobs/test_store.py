@@ -182,18 +182,19 @@ async def test_a_running_job_keeps_how_far_it_has_come(store: JobStore) -> None:
 
 async def test_a_job_ends_once(store: JobStore) -> None:
     job_id = await add(store)
-    queued = await store.finish(job_id, Ending(JobState.DONE, reply={"response": "too soon"}))
-    assert queued.state is JobState.QUEUED
+    queued, changed = await store.finish(job_id, Ending(JobState.DONE, reply={"response": "too soon"}))
+    assert (queued.state, changed) == (JobState.QUEUED, False)
     await store.claim()
-    done = await store.finish(job_id, Ending(JobState.DONE, reply={"response": "So."}, thread_id="c_9"))
-    assert (done.state, done.reply, done.thread_id) == (JobState.DONE, {"response": "So."}, "c_9")
-    assert await store.finish(job_id, Ending(JobState.FAILED, error={"message": "late"})) == done
-    assert await store.cancel_queued(job_id) == done
+    done, changed = await store.finish(job_id, Ending(JobState.DONE, reply={"response": "So."}, thread_id="c_9"))
+    assert (done.state, done.reply, done.thread_id, changed) == (JobState.DONE, {"response": "So."}, "c_9", True)
+    assert await store.finish(job_id, Ending(JobState.FAILED, error={"message": "late"})) == (done, False)
+    assert await store.cancel_queued(job_id) == (done, False)
 
 
 async def test_a_queued_job_is_cancelled_and_never_started(store: JobStore) -> None:
     job_id = await add(store)
-    job = await store.cancel_queued(job_id[:12])
+    job, changed = await store.cancel_queued(job_id[:-1])
+    assert changed
     assert job.state is JobState.CANCELLED
     assert job.error is not None
     assert job.error["reason"] == "interrupted"

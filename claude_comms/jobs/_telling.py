@@ -1,0 +1,35 @@
+"""What happens to jobs, as events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from claude_comms.events import NewEvent, Priority
+from claude_comms.jobs._job import JobState
+
+if TYPE_CHECKING:
+    from claude_comms.jobs._job import Job
+
+__all__ = ["job_event"]
+
+
+def job_event(job: Job, what: str | None = None, **more: Any) -> NewEvent:
+    """``job.queued|started|done|failed|cancelled``, by the job's state, or ``job.`` and `what`.
+
+    The subject is the job's id. `data` says what it is and how it stands; the reply is asked for, not told.
+    """
+    state = str(job.state)
+    data = {
+        "job_id": job.job_id,
+        "state": state,
+        "source": job.source,
+        "target": job.target,
+        "priority": job.priority,
+        "thread_id": job.thread_id,
+        **({"progress": dict(job.progress)} if job.progress else {}),
+        **({"error": dict(job.error)} if job.error else {}),
+        **more,
+    }
+    kind = what or ("started" if job.state is JobState.RUNNING else state)
+    urgency = Priority.HIGH if kind == JobState.FAILED else Priority.LOW if kind == "progress" else Priority.NORMAL
+    return NewEvent(f"job.{kind}", job.job_id, f"{job.source}/{job.target}", data, priority=urgency)

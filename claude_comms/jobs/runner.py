@@ -1,0 +1,356 @@
+"""Runs jobs: takes queued ones in their turn, asks them, and tells what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import anyio
+
+from claude_comms.errors import ClaudeCommsError, DaemonError, DeadlineExceededError, InstanceStateError, StoreError
+from claude_comms.jobs import _errors
+from claude_comms.jobs._callbacks import Callbacks
+from claude_comms.jobs._job import Job, JobState
+from claude_comms.jobs._progress import Progress
+from claude_comms.jobs._run import Run
+from claude_comms.jobs._telling import job_event
+from claude_comms.jobs.store import Ending
+from claude_comms.types import new_id
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Awaitable, Callable
+
+    from claude_comms.events import NewEvent
+    from claude_comms.jobs._job import JobRequest
+    from claude_comms.jobs.store import JobStore, KeptJob
+    from claude_comms.protocols import Turn
+    from claude_comms.types import Question, Reply
+
+__all__ = ["JobRunner"]
+
+_LOG = logging.getLogger(__name__)
+
+_CLOSE_WAIT_S = 5.0
+_CANCEL_WITHIN_S = 15.0
+_STORE_AGAIN_AFTER_S = 1.0
+_REPLAY_WITHIN_S = 5.0
+_TELL_AT_ONCE = 4
+_LOOK_AGAIN_S = 60.0
+"""The longest sleep before an expiry, in case somebody sets the clock meanwhile."""
+
+
+class JobRunner:
+    """Implements `protocols.Jobs` over a store, on asyncio.
+
+    `ask` starts a question on its way; `post` takes events; at most `max_running` jobs run at once, and beyond
+    `max_queued` waiting ones `start` refuses. `check` raises what is wrong with a question before it is queued.
+    `replay` gives the stored answer of a question that was asked under its idempotency key before, None where it
+    was never asked, or raises why it failed: with it, a job whose answer was stored before its daemon died is done.
+    `callbacks` stand in for the runner's own.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        ask: Callable[[Question], Awaitable[Turn]],
+        *,
+        post: Callable[[NewEvent], None],
+        max_running: int,
+        allow_remote_callbacks: bool = False,
+        check: Callable[[Question], Awaitable[None]] | None = None,
+        replay: Callable[[Question], Awaitable[Reply | None]] | None = None,
+        max_queued: int = 10_000,
+        progress_every_s: float = 1.0,
+        callbacks: Callbacks | None = None,
+    ) -> None:
+        self._store = store
+        self._ask = ask
+        self._post = post
+        self._max_running = max_running
+        self._max_queued = max_queued
+        self._check = check
+        self._replay = replay
+        self._callbacks = callbacks or Callbacks(allow_remote=allow_remote_callbacks)
+        self._telling = asyncio.Semaphore(_TELL_AT_ONCE)
+        self._untold = 0
+        self._progress = Progress(store, post, every_s=progress_every_s)
+        self._runs: dict[str, Run] = {}
+        self._waiters: dict[str, set[asyncio.Event]] = {}
+        self._wake = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._draining = self._closed = False
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._host: asyncio.Task[None] | None = None
+
+    # --- life ----------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Mark what a dead process left running, tell what it left untold, and go on with what is queued."""
+        await self._mark_abandoned()
+        untold = await self._store.untold()
+        ready = asyncio.Event()
+        self._host = asyncio.create_task(self._serve(ready), name="claude-comms jobs")
+        await ready.wait()
+        for job in untold:
+            self._tell_later(job)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Start no more jobs, and wait for the running ones. Whether they have ended within `timeout_s` seconds."""
+        self._draining = True
+        with anyio.move_on_after(timeout_s):
+            await self._until_quiet()
+            return True
+        return False
+
+    async def close(self) -> None:
+        """Interrupt what runs, keep that it was stopped, and let go, in bounded time. May be called twice.
+
+        Queued jobs stay queued, and callbacks that were not told stay due, for whoever opens the store next.
+        """
+        self._draining = self._closed = True
+        self._wake.set()
+        with anyio.move_on_after(_CLOSE_WAIT_S):
+            async with anyio.create_task_group() as stopping:
+                for run in tuple(self._runs.values()):
+                    stopping.start_soon(run.stop)
+            await self._until_quiet()
+        self._stopping.set()
+        if self._host is not None:
+            _, late = await asyncio.wait({self._host}, timeout=_CLOSE_WAIT_S)
+            for task in late:
+                task.cancel()
+        with anyio.move_on_after(_CLOSE_WAIT_S, shield=True):
+            for run in tuple(self._runs.values()):
+                await self._finish(run, run.ending or run.stopped())
+        await self._callbacks.close()
+        for events in self._waiters.values():
+            for event in events:
+                event.set()
+
+    async def _serve(self, ready: asyncio.Event) -> None:
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            tasks.start_soon(self._progress.keep_telling)
+            ready.set()
+            await self._dispatch()
+            await self._stopping.wait()
+            tasks.cancel_scope.cancel()
+
+    async def _until_quiet(self) -> None:
+        """Until nothing runs and nobody is being told."""
+        while self._runs or self._untold:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    async def _mark_abandoned(self) -> None:
+        """What dead processes left running has failed, unless its answer was stored before. It is not asked again."""
+        endings = {kept.job.job_id: await self._left(kept) for kept in await self._store.abandoned()}
+        for job in await self._store.mark_abandoned(endings):
+            self._post(job_event(job))
+
+    async def _left(self, kept: KeptJob) -> Ending:
+        thread_id = kept.job.thread_id
+        try:
+            with anyio.fail_after(_REPLAY_WITHIN_S):
+                reply = await self._replay(kept.question) if self._replay is not None else None
+        except (ClaudeCommsError, TimeoutError) as error:
+            reply, thread_id = None, getattr(error, "thread_id", None) or thread_id
+        if reply is not None:
+            return Ending(JobState.DONE, reply=reply.as_dict(), thread_id=reply.thread_id)
+        return Ending(JobState.FAILED, error=_errors.abandoned(thread_id), thread_id=thread_id)
+
+    # --- running -------------------------------------------------------------------------------
+
+    async def _dispatch(self) -> None:
+        """Start what may start and end what is too late, whenever something has changed."""
+        while not self._closed:
+            self._wake.clear()
+            try:
+                for job in await self._store.expire():
+                    self._over(job)
+                await self._fill()
+                wait_s = await self._until_expiry_s()
+            except StoreError as error:
+                _LOG.warning("jobs wait for the store: %s", error)
+                wait_s = _STORE_AGAIN_AFTER_S
+            except Exception:  # noqa: BLE001 - one bad row must not end all jobs
+                _LOG.exception("the next job could not be started")
+                wait_s = _STORE_AGAIN_AFTER_S
+            with anyio.move_on_after(wait_s):
+                await self._wake.wait()
+
+    async def _fill(self) -> None:
+        assert self._tasks is not None  # noqa: S101 - `_serve` has set it
+        while len(self._runs) < self._max_running and not self._draining:
+            kept = await self._store.claim()
+            if kept is None:
+                return
+            if self._draining:
+                await self._store.put_back(kept.job.job_id)
+                return
+            run = Run(kept, self._ask, self._progress)
+            self._runs[run.job_id] = run
+            self._post(job_event(run.job))
+            self._tasks.start_soon(self._carry_out, run)
+
+    async def _until_expiry_s(self) -> float | None:
+        """How long nothing expires; None for ever."""
+        first = await self._store.next_expiry()
+        if first is None:
+            return None
+        return min(max((first - datetime.now(UTC)).total_seconds(), 0.0), _LOOK_AGAIN_S)
+
+    async def _carry_out(self, run: Run) -> None:
+        try:
+            await self._finish(run, await run.carry_out())
+        except Exception:  # noqa: BLE001 - it stays as running, and is marked at the next start
+            _LOG.exception("the end of job %s could not be kept", run.job_id)
+
+    async def _finish(self, run: Run, ending: Ending) -> None:
+        """Keep how it ended, however long the store takes to be there again: the job runs until that is kept."""
+        while True:
+            try:
+                job, _ = await self._store.finish(run.job_id, ending)
+                break
+            except StoreError as error:
+                _LOG.warning("the end of job %s waits for the store: %s", run.job_id, error)
+                await anyio.sleep(_STORE_AGAIN_AFTER_S)
+        run.ended.set()
+        self._runs.pop(run.job_id, None)
+        self._over(job)
+        self._wake.set()
+
+    def _over(self, job: Job) -> None:
+        """Tell everybody that the job has ended."""
+        self._post(job_event(job))
+        for event in self._waiters.pop(job.job_id, ()):
+            event.set()
+        if job.callback is not None:
+            self._tell_later(job)
+        self._quiet.set()
+
+    # --- telling -------------------------------------------------------------------------------
+
+    def _tell_later(self, job: Job) -> None:
+        if self._tasks is not None and not self._closed:
+            self._untold += 1
+            self._tasks.start_soon(self._tell, job)
+
+    async def _tell(self, job: Job) -> None:
+        """Tell the callback, then keep that it was told: after a crash between the two it is told again."""
+        try:
+            async with self._telling:
+                result = await self._told(job)
+                told = await self._store.told(job.job_id, result)
+                self._post(job_event(told, "callback", callback_result=result))
+        except StoreError as error:
+            _LOG.warning("the callback of job %s was told, which could not be kept: %s", job.job_id, error)
+        finally:
+            self._untold -= 1
+            self._quiet.set()
+
+    async def _told(self, job: Job) -> str:
+        try:
+            return await self._callbacks.tell(job)
+        except Exception as error:  # noqa: BLE001 - a callback's trouble must not end all jobs
+            _LOG.exception("the callback of job %s", job.job_id)
+            return f"failed: {type(error).__name__}"
+
+    # --- the callers' side ---------------------------------------------------------------------
+
+    async def start(self, request: JobRequest) -> Job:
+        """Queue it, durably. What is wrong with the question or the callback is raised here.
+
+        A question whose idempotency key another job has is that job. PoolExhaustedError where too many wait.
+        """
+        self._refuse_closed()
+        await self._callbacks.check(request.callback)
+        if self._check is not None:
+            await self._check(request.question)
+        job_id = new_id("j")
+        job = await self._store.add(request, job_id=job_id, max_queued=self._max_queued)
+        if job.job_id == job_id:
+            self._post(job_event(job))
+            self._wake.set()
+        return job
+
+    async def list(self, *, state: JobState | None = None, limit: int = 50) -> builtins.list[Job]:
+        """The newest first."""
+        return [self._as_it_stands(job) for job in await self._store.list(state=state, limit=limit)]
+
+    async def get(self, wanted: str) -> Job:
+        """One as it stands."""
+        return self._as_it_stands(await self._store.get(wanted))
+
+    async def wait(self, wanted: str, *, timeout_s: float | None = None) -> Job:
+        """One once it has ended; DeadlineExceededError after `timeout_s` seconds, DaemonError where this is closed."""
+        job = await self.get(wanted)
+        event = asyncio.Event()
+        self._waiters.setdefault(job.job_id, set()).add(event)
+        try:
+            with anyio.move_on_after(timeout_s):
+                return await self._ended(job.job_id, event)
+        finally:
+            self._forget(job.job_id, event)
+        raise DeadlineExceededError(
+            f"the job {job.job_id} has not ended within {timeout_s:g} s. It goes on; wait again.", deadline_s=timeout_s
+        )
+
+    async def cancel(self, wanted: str) -> Job:
+        """End it. A running one is interrupted, and what had come of its answer is stored as partial.
+
+        One that has ended stays as it is. InstanceStateError where another process runs it.
+        """
+        job, changed = await self._store.cancel_queued(wanted)
+        if changed:
+            self._over(job)
+        if job.state is not JobState.RUNNING:
+            return job
+        run = self._runs.get(job.job_id)
+        if run is None:
+            return await self._ended_meanwhile(job)
+        await run.cancel()
+        with anyio.move_on_after(_CANCEL_WITHIN_S):
+            await run.ended.wait()
+        return await self.get(job.job_id)
+
+    async def _ended(self, job_id: str, event: asyncio.Event) -> Job:
+        while True:
+            job = await self.get(job_id)  # after the event was left behind: what ends from now on sets it
+            if job.state.ended:
+                return job
+            self._refuse_closed()
+            await event.wait()
+
+    async def _ended_meanwhile(self, job: Job) -> Job:
+        job = await self.get(job.job_id)
+        if not job.state.ended:
+            raise InstanceStateError(
+                f"another process runs the job {job.job_id}. Cancel it there.", state="busy", wanted="idle"
+            )
+        return job
+
+    def _forget(self, job_id: str, event: asyncio.Event) -> None:
+        events = self._waiters.get(job_id)
+        if events is not None:
+            events.discard(event)
+            if not events:
+                del self._waiters[job_id]
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise DaemonError(
+                "the daemon is stopping; queued jobs stay queued. Start it again: claude-comms daemon start"
+            )
+
+    def _as_it_stands(self, job: Job) -> Job:
+        """With what only the running turn knows yet."""
+        run = self._runs.get(job.job_id)
+        if run is None or job.state is not JobState.RUNNING:
+            return job
+        return replace(job, progress=run.so_far, thread_id=run.thread_id)
