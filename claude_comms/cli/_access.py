@@ -68,4 +68,4 @@ def told_by_daemon(settings: Settings, route: str, **parameters: object) -> Any:
     info = find(settings)
     if info is None:
         raise DaemonNotRunningError("no daemon is running. Start it: claude-comms daemon start")
-    return short_request(info.socket, "GET", f"{route}?{urlencode(parameters)}" if parameters else route)
+    return short_request(info.socket, "GET", f"{route}?{urlencode(parameters, doseq=True)}" if parameters else route)

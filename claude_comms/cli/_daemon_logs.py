@@ -24,8 +24,8 @@ __all__ = ["Wanted", "follow_log", "read_lines", "show_log"]
 
 _LOOKS_EVERY_S = 0.2
 _LEVELS = ("debug", "info", "warning", "error", "critical")
-_IDS = ("thread_id", "turn_id", "instance_id", "job_id")
-_SHOWN_APART = frozenset({"time", "level", "message", "logger", "traceback", *_IDS})
+_IDS = ("conversation", "turn", "instance", "job", "log_id")
+_SHOWN_APART = frozenset({"time", "level", "message", "logger", "exception", *_IDS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,9 @@ class Wanted:
         """Whether `line` is one of them."""
         level = str(line.get("level", "")).lower()
         known = level not in _LEVELS or _LEVELS.index(level) >= _LEVELS.index(self.level)
-        return known and (self.conversation is None or str(line.get("thread_id") or "").startswith(self.conversation))
+        return known and (
+            self.conversation is None or str(line.get("conversation") or "").startswith(self.conversation)
+        )
 
 
 def show_log(level: str, conversation: str | None, limit: int, *, as_json: bool) -> None:
@@ -158,8 +160,8 @@ def _print(line: Mapping[str, Any]) -> None:
         *ids,
     ]
     console.result(console.one_line("  ".join(part for part in parts if part)))
-    if line.get("traceback"):
-        console.result(str(line["traceback"]).rstrip("\n"))
+    if line.get("exception"):
+        console.result(str(line["exception"]).rstrip("\n"))
 
 
 def _time(text: str) -> str:

@@ -59,9 +59,7 @@ def listen(module: str, since: str | None, focus: str | None, *, deltas: bool, n
 
 def _end_is_kept(instance_id: str) -> bool:
     """Whether the log still holds the event of the instance's end: retention may have removed it."""
-    found = told_by_daemon(
-        Settings.load(), "/v1/events", types=",".join(sorted(_END)), subjects=instance_id, after=0, limit=1
-    )
+    found = told_by_daemon(Settings.load(), "/v1/events", types=sorted(_END), subjects=instance_id, after=0, limit=1)
     return bool(found)
 
 

@@ -102,7 +102,7 @@ def _print_reply(reply: Mapping[str, Any]) -> None:
     if reply.get("data") is not None:
         console.result(json.dumps(reply["data"], ensure_ascii=False, indent=2))
     else:
-        console.result(str(reply["response"]))
+        console.result(str(reply["response"]).rstrip("\n"))
     spent = Usage(**cast("dict[str, Any]", reply["usage"]))
     console.note(f"{usage(spent)} · {seconds(reply['duration_ms'])}")
     console.note(f'go on: claude-comms continue-conversation {reply["thread_id"]} "..."')

@@ -28,8 +28,8 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "\n".join(
             [
                 line("begins"),
-                line("asked", thread_id="c_01ab"),
-                line("trouble", "WARNING", thread_id="c_02cd"),
+                line("asked", conversation="c_01ab"),
+                line("trouble", "WARNING", conversation="c_02cd"),
                 line("detail", "DEBUG"),
             ]
         )
@@ -63,7 +63,7 @@ def test_level_conversation_and_limit_choose(capsys: pytest.CaptureFixture[str])
 def test_people_get_time_level_text_and_ids(capsys: pytest.CaptureFixture[str]) -> None:
     show_log("warning", None, 10, as_json=False)
     [text] = capsys.readouterr().out.splitlines()
-    assert "WARNING  trouble  c_02cd" in text
+    assert "WARNING trouble c_02cd" in text
 
 
 def test_a_log_that_is_not_there_is_empty(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import jsonschema_rs
 import pytest
 from typer.main import get_command
@@ -13,11 +15,15 @@ WITHOUT_JSON = {"attach-instance"}
 
 
 def commands() -> set[str]:
+    """All of them, those of groups as ``group command``."""
     found: set[str] = set()
-    for name, command in get_command(app).commands.items():  # pyright: ignore[reportAttributeAccessIssue]
-        inner = getattr(command, "commands", {})
-        found |= {f"{name} {one}" for one in inner} or {name}
+    for name, command in commands_of(get_command(app)).items():
+        found |= {f"{name} {one}" for one in commands_of(command)} or {name}
     return found
+
+
+def commands_of(command: Any) -> dict[str, Any]:
+    return getattr(command, "commands", {})
 
 
 def test_every_command_that_prints_json_has_a_schema_and_no_other() -> None:
