@@ -225,7 +225,9 @@ async def api_load(where: Place) -> None:
                     rates[name].append(answers_a_second)
     medians = {name: statistics.median(found) for name, found in rates.items()}
     share = medians["daemon"] / medians["bare"]
-    print(f"  bare SDK {medians['bare']:.0f} answers/s, through the daemon {medians['daemon']:.0f}: {share:.0%}", end="")
+    print(
+        f"  bare SDK {medians['bare']:.0f} answers/s, through the daemon {medians['daemon']:.0f}: {share:.0%}", end=""
+    )
     print(" (target 90 %)")
 
 
@@ -417,7 +419,9 @@ def main() -> None:
                 if binary is None:
                     raise SystemExit("no Claude Code: pip install 'claude-module-comms[claude-code]'")
                 (Path(folder) / "bare").mkdir()
-                anyio.run(claude_code, where, Bench(address, Path(folder) / "bare", str(binary.path)), options.turns // 2)
+                anyio.run(
+                    claude_code, where, Bench(address, Path(folder) / "bare", str(binary.path)), options.turns // 2
+                )
     if "load" in wanted:
         print(f"{LOADED_PAIRS} pairs at once")
         with tempfile.TemporaryDirectory(dir=options.home_in) as folder, loopback(delay_s=LOADED_DELAY_S) as address:
