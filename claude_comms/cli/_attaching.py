@@ -28,7 +28,7 @@ _ENDED = (InstanceState.STOPPED, InstanceState.FAILED)
 def attach(wanted: str, *, no_daemon: bool) -> None:
     """Hand the instance that `wanted` names to whoever sits at this terminal, until they leave."""
     if not (console.is_terminal(sys.stdin) and console.is_terminal(sys.stdout)):
-        raise typer.UsageError(
+        raise typer.TyperException(
             'attach-instance needs a terminal, for somebody to sit at. Elsewhere: claude-comms query-instance ID "..."'
         )
     with managing(no_daemon=no_daemon) as instances:
@@ -49,11 +49,12 @@ def attach(wanted: str, *, no_daemon: bool) -> None:
 
 def _chat(instances: InstanceManager, info: InstanceInfo) -> None:
     """Questions and answers, line by line."""
-    import readline  # noqa: F401 - `input` can be edited from now on
+    from importlib import import_module
 
     from claude_comms.cli._interrupted import Interrupted
     from claude_comms.cli._stream import show_turn
 
+    import_module("readline")  # `input` can be edited from now on
     console.note(f"{info.source} → {info.target} · {info.backend}. An empty line, or Ctrl-D, ends it.")
     while True:
         try:

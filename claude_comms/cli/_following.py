@@ -10,7 +10,7 @@ from claude_comms.cli._access import background, managing, told_by_daemon
 from claude_comms.cli._moments import ALL_THAT_IS_KEPT, Since, read_since
 from claude_comms.cli._narrator import Narrator
 from claude_comms.cli._sources import open_registry
-from claude_comms.events import EventFilter, Missed
+from claude_comms.events import EventFilter, Focus, Missed
 from claude_comms.settings import Settings
 from claude_comms.types import InstanceState
 
@@ -25,11 +25,12 @@ _END = frozenset({"instance.stopped", "instance.failed"})
 _ENDED = (InstanceState.STOPPED, InstanceState.FAILED)
 _SAID = ("message.stored", "turn.failed", "turn.interrupted", "turn.stalled", "turn.tool_refused", "conversation.*")
 _PIECES = "turn.delta"
+_DIGEST_EVERY_S = 60.0
 
 
-def monitor(wanted: str, since: str | None, focus: str | None, *, no_daemon: bool, as_json: bool) -> None:
+def monitor(wanted: str, since: str | None, focus: str, *, no_daemon: bool, as_json: bool) -> None:
     """All events of an instance from `since` on, and those to come until it has stopped."""
-    begin, worth = read_since(since), _worth(focus)
+    begin, focused = read_since(since), Focus(focus, every_s=_DIGEST_EVERY_S)
     with managing(no_daemon=no_daemon) as instances:
         info = instances.get(wanted)
     if not as_json:
@@ -41,12 +42,13 @@ def monitor(wanted: str, since: str | None, focus: str | None, *, no_daemon: boo
         if ended and not _end_is_kept(info.instance_id):
             return
         with engine.follow(mine, after=0 if ended else begin.cursor) as events:
-            _show(events, begin, worth, as_json=as_json, several=False, last=_ends(info.instance_id))
+            _show(events, begin, focused, as_json=as_json, several=False, last=_ends(info.instance_id))
 
 
-def listen(module: str, since: str | None, focus: str | None, *, deltas: bool, no_daemon: bool, as_json: bool) -> None:
+def listen(module: str, since: str | None, focus: str, *, deltas: bool, no_daemon: bool, as_json: bool) -> None:
     """What `module` asks and is asked from now on, or from `since` on, until Ctrl-C."""
-    begin, worth = (read_since(since) if since is not None else None), _worth(focus)
+    begin = read_since(since) if since is not None else None
+    focused = Focus(focus, every_s=_DIGEST_EVERY_S)
     open_registry().get(module)
     types = (*_SAID, _PIECES) if deltas else _SAID
     with background(no_daemon=no_daemon) as engine:
@@ -54,7 +56,7 @@ def listen(module: str, since: str | None, focus: str | None, *, deltas: bool, n
         with engine.follow(wanted, after=begin.cursor if begin is not None else None) as events:
             if not as_json:
                 console.note(f"listening to {module}; Ctrl-C ends it")
-            _show(events, begin or ALL_THAT_IS_KEPT, worth, as_json=as_json, several=True)
+            _show(events, begin or ALL_THAT_IS_KEPT, focused, as_json=as_json, several=True)
 
 
 def _end_is_kept(instance_id: str) -> bool:
@@ -74,7 +76,7 @@ def _never(_event: Event) -> bool:
 def _show(
     events: Iterable[Event | Missed],
     begin: Since,
-    worth: Callable[[Event], bool],
+    focus: Focus,
     *,
     as_json: bool,
     several: bool,
@@ -87,11 +89,15 @@ def _show(
             if isinstance(event, Missed):
                 _tell_missed(event, narrator, as_json=as_json)
                 continue
-            if begin.holds(event) and worth(event):
+            if begin.holds(event) and focus.pass_on(event):
                 _tell(event, narrator, as_json=as_json)
+            if not as_json and (digest := focus.due()) is not None:
+                narrator.digest(digest)
             if last(event):
                 return
     finally:
+        if not as_json and (digest := focus.digest()) is not None:
+            narrator.digest(digest)
         narrator.close()
 
 
@@ -128,7 +134,3 @@ def _as_cloudevent(missed: Missed) -> dict[str, Any]:
         "namespace": "daemon",
         "priority": "high",
     }
-
-
-def _worth(focus: str | None) -> Callable[[Event], bool]:
-    return lambda _event: True

@@ -40,7 +40,15 @@ def start_instance(
         str | None,
         typer.Option("--to", metavar="T", help="The module to be asked.", autocompletion=options.complete_module),
     ] = None,
-    backend: options.Backend = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            "--backend",
+            metavar="B",
+            help="auto, offline, api, claude-code, or an installed one; the setting when left out.",
+            autocompletion=options.complete_backend,
+        ),
+    ] = None,
     model: options.Model = None,
     grants: Annotated[
         list[str] | None,
@@ -126,7 +134,7 @@ def monitor_instance(
     first: options.FirstInstance = None,
     id_: options.InstanceId = None,
     since: options.Since = None,
-    focus: options.Focus = None,
+    focus: options.Focus = options.FocusLevel.EVERYTHING,
     no_daemon: options.NoDaemonAtAll = False,
     as_json: options.AsJsonLines = False,
 ) -> None:
@@ -134,7 +142,7 @@ def monitor_instance(
     from claude_comms.cli._following import monitor
     from claude_comms.cli._sources import pick_id
 
-    monitor(pick_id(first, id_, see="list-instances"), since, focus, no_daemon=no_daemon, as_json=as_json)
+    monitor(pick_id(first, id_, see="list-instances"), since, focus.value, no_daemon=no_daemon, as_json=as_json)
 
 
 def listen_module(
@@ -151,7 +159,7 @@ def listen_module(
         bool, typer.Option("--deltas", metavar="", help="The answers' text in pieces as well, as it comes.")
     ] = False,
     since: options.SinceNow = None,
-    focus: options.Focus = None,
+    focus: options.Focus = options.FocusLevel.EVERYTHING,
     no_daemon: options.NoDaemonAtAll = False,
     as_json: options.AsJsonLines = False,
 ) -> None:
@@ -160,7 +168,7 @@ def listen_module(
     from claude_comms.cli._sources import pick_one
 
     name = pick_one(first, module, what="module", option="--module", see="list-modules")
-    listen(name, since, focus, deltas=deltas, no_daemon=no_daemon, as_json=as_json)
+    listen(name, since, focus.value, deltas=deltas, no_daemon=no_daemon, as_json=as_json)
 
 
 def pause_instance(

@@ -11,7 +11,7 @@ from claude_comms.types import Usage
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from claude_comms.events import Event, Missed
+    from claude_comms.events import Digest, Event, Missed
 
 __all__ = ["Narrator", "words_of"]
 
@@ -50,6 +50,14 @@ class Narrator:
         """Say that something is not shown."""
         self.close()
         console.note(f"events {missed.first} to {missed.last} are not shown: {missed.reason}")
+
+    def digest(self, digest: Digest) -> None:
+        """Say in a few lines what was held back."""
+        self.close()
+        for line in digest.lines:
+            place = line.namespace.replace("/", " → ")
+            last = f": {line.texts[-1]}" if line.texts else ""
+            console.result(console.shorten(f"held back: {line.count:,} {line.type} ({place}){last}", _LONGEST_DETAIL))
 
     def close(self) -> None:
         """Leave the cursor at the start of a line."""

@@ -1,6 +1,7 @@
 """Arguments and options that several commands share, so that each reads and completes alike everywhere."""
 
 import math
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ __all__ = [
     "FirstInstance",
     "FirstJob",
     "Focus",
+    "FocusLevel",
     "FromFilter",
     "InstanceId",
     "JobId",
@@ -112,13 +114,19 @@ SinceNow = Annotated[
     str | None,
     typer.Option("--since", metavar="WHEN", help="What is kept from there on, too: a cursor, 10m, 2h, 7d, or a time."),
 ]
+
+
+class FocusLevel(StrEnum):
+    """What is shown at once; the same as `claude_comms.events.FocusLevel`, which costs an import."""
+
+    EVERYTHING = "everything"
+    ATTENTION = "attention"
+    CRITICAL = "critical"
+
+
 Focus = Annotated[
-    str | None,
-    typer.Option(
-        "--focus",
-        metavar="LEVEL",
-        help="Only what is worth that: open, calm, focused or deep.",
-    ),
+    FocusLevel,
+    typer.Option("--focus", help="Show at once what calls for that; count the rest."),
 ]
 
 Backend = Annotated[
