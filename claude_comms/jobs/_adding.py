@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IS_QUEUED", "new_values", "refuse_beyond", "with_key"]
 
-# Written out, not bound: SQLite takes a partial index only where it can see its condition in the query.
+# Written out, not bound: SQLite sees by the query alone that a partial index serves it.
 IS_QUEUED = jobs.c.state == literal_column("'queued'")
 
 _MOST_SECONDS = 366 * 86400.0
