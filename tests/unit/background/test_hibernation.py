@@ -54,6 +54,7 @@ async def test_a_new_conversation_prefers_a_warm_instance_to_a_hibernated_one() 
             await lease.ask(request(lease.thread_id or ""), nowhere)
             lease.release()
         pool.hibernate(first.instance.instance_id)
+        await ask(pool, spec(), "c_2")  # now the hibernated one has rested longer
         assert await ask(pool, spec(), "c_3") == second.instance.instance_id
         assert await ask(pool, spec(), "c_1") == first.instance.instance_id
 
@@ -65,6 +66,35 @@ async def test_a_hibernated_instance_makes_room_before_a_warm_one_that_has_reste
         await ask(pool, spec("d"), "c_3")
         assert pool.get(asleep).state is InstanceState.STOPPED
         assert pool.get(warm).state is InstanceState.IDLE
+
+
+async def test_whoever_is_told_of_an_instance_can_see_it_as_it_stands_then() -> None:
+    seen: list[tuple[str, InstanceState, str | None]] = []
+
+    def look(event: str, instance: Instance, /, **_facts: object) -> None:
+        info = pool.info(instance)
+        seen.append((event.removeprefix("instance."), info.state, info.thread_id))
+
+    async with make(on_event=look) as pool:
+        await ask(pool, spec(), "c_1")
+        pool.hibernate(await ask(pool, spec(), "c_2"))
+    assert seen == [
+        ("started", InstanceState.IDLE, None),
+        ("busy", InstanceState.BUSY, "c_1"),
+        ("idle", InstanceState.IDLE, "c_1"),
+        ("busy", InstanceState.BUSY, "c_2"),
+        ("idle", InstanceState.IDLE, "c_2"),
+        ("hibernated", InstanceState.HIBERNATED, "c_2"),
+        ("stopped", InstanceState.STOPPED, "c_2"),
+    ]
+
+
+async def test_an_instance_with_a_name_makes_room_after_those_without() -> None:
+    async with make(places=2) as pool:
+        named = await pool.start(spec("b"), "mine")
+        unnamed = await ask(pool, spec("c"), "c_2")
+        await ask(pool, spec("d"), "c_3")
+        assert (named.state, pool.get(unnamed).state) == (InstanceState.IDLE, InstanceState.STOPPED)
 
 
 async def test_idle_instances_hibernate_after_the_time_that_is_set_or_their_own() -> None:

@@ -107,6 +107,17 @@ async def test_what_is_ready_is_neither_idle_too_long_nor_the_first_to_make_room
         assert pool.get(used).state is InstanceState.STOPPED
 
 
+async def test_what_is_ready_makes_room_after_all_others_with_a_name_or_without() -> None:
+    async with make(places=2) as pool:
+        pool.keep_ready(spec("ready"), 1, make_request)
+        await pool.fill_ready()
+        ready = fresh(pool)
+        named = await pool.start(spec("b"), "mine")
+        await ask(pool, spec("c"), "c_1")
+        assert named.state is InstanceState.STOPPED
+        assert fresh(pool) == ready
+
+
 async def test_keeping_ready_displaces_nobody_but_the_hibernated() -> None:
     async with make(places=1) as pool:
         used = await ask(pool, spec("b"), "c_1")

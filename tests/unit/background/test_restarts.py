@@ -88,6 +88,7 @@ async def test_the_fifth_fault_in_three_minutes_ends_the_instance_and_no_further
         with pytest.raises(BackendCrashedError, match="try again"):
             await pool.start(spec())
         assert len(backend.requests) == len(backend.sessions) == 5
+        assert pool.list() == [], "nor is an instance made for it"
         assert "retry_after_s" in caught.value.as_dict()
 
 
@@ -120,6 +121,22 @@ async def test_a_storm_leaves_other_pairs_and_warm_sessions_of_the_same_pair_alo
         keep.release()
         assert await ask(pool, spec(), "c_healthy") == healthy
         assert pool.get(await ask(pool, spec("other"), "c_2")).state is InstanceState.IDLE
+
+
+async def test_in_a_storm_a_hibernated_instance_of_the_same_pair_does_not_open_its_session_either() -> None:
+    backend = ScriptedBackend("well")
+    async with make(backend, places=4) as pool:
+        asleep = await ask(pool, spec(), "c_asleep")
+        pool.pause(asleep)
+        backend.add(*([Crash()] * 5))
+        for _ in range(5):
+            with pytest.raises(BackendCrashedError):
+                await ask(pool, spec(), "c_ill")
+        pool.hibernate(asleep)
+        pool.resume(asleep)
+        with pytest.raises(BackendCrashedError, match="broke 5 times"):
+            await ask(pool, spec(), "c_asleep")
+        assert pool.get(asleep).state is InstanceState.IDLE, "it can be asked later"
 
 
 async def test_a_backend_that_cannot_be_opened_is_no_storm() -> None:
