@@ -225,8 +225,8 @@ async def api_load(where: Place) -> None:
                     rates[name].append(answers_a_second)
     medians = {name: statistics.median(found) for name, found in rates.items()}
     share = medians["daemon"] / medians["bare"]
-    print(f"  bare SDK {medians['bare']:.0f} answers/s, through the daemon {medians['daemon']:.0f}: {share:.0%}", end="")
-    print(" (target 90 %)")
+    answers = f"bare SDK {medians['bare']:.0f} answers/s, through the daemon {medians['daemon']:.0f}"
+    print(f"  {answers}: {share:.0%} (target 90 %)")
 
 
 async def idle_instances(where: Place) -> None:
@@ -373,9 +373,8 @@ async def eight(where: Place, bench: Bench) -> None:
                 if round_:
                     rates[name].append(CLAUDE_PAIRS * 4 / (time.perf_counter() - began))
     bare_rate, our_rate = (statistics.median(rates[name]) for name in ("bare", "daemon"))
-    print(
-        f"  8 pairs at once: bare Agent SDK {bare_rate:.0f} answers/s, daemon {our_rate:.0f} ({our_rate / bare_rate:.0%})"
-    )
+    share = our_rate / bare_rate
+    print(f"  8 pairs at once: bare Agent SDK {bare_rate:.0f} answers/s, daemon {our_rate:.0f} ({share:.0%})")
 
 
 # --- all ---------------------------------------------------------------------------------------
@@ -417,7 +416,9 @@ def main() -> None:
                 if binary is None:
                     raise SystemExit("no Claude Code: pip install 'claude-module-comms[claude-code]'")
                 (Path(folder) / "bare").mkdir()
-                anyio.run(claude_code, where, Bench(address, Path(folder) / "bare", str(binary.path)), options.turns // 2)
+                anyio.run(
+                    claude_code, where, Bench(address, Path(folder) / "bare", str(binary.path)), options.turns // 2
+                )
     if "load" in wanted:
         print(f"{LOADED_PAIRS} pairs at once")
         with tempfile.TemporaryDirectory(dir=options.home_in) as folder, loopback(delay_s=LOADED_DELAY_S) as address:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Accepted", "accept"]
 
 _LARGEST_BYTES = 32 << 20
+_encoded = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 _OVERHEAD_BYTES = 600
 """What an event takes in memory besides its data, roughly."""
 
@@ -60,12 +61,16 @@ class Accepted:
 def accept(event: NewEvent) -> Accepted:
     """Check `event`. ConfigError, naming the place, for what is not JSON, not clean text, naive, or over 32 MiB."""
     text = _json(event)
+    if "\\ud" in text:
+        text = _whole_characters(text)
     if len(text) > _LARGEST_BYTES:
         raise ConfigError(
             f"an event {event.type}: its data has {len(text)} bytes; {_LARGEST_BYTES} are allowed. Send less."
         )
-    for field in ("event_id", "type", "subject", "namespace"):
-        _check_text(event, field)
+    texts = (event.event_id, event.type, event.subject, event.namespace)
+    if not all(texts) or not "".join(texts).isascii() or "\0" in "".join(texts):
+        for field in ("event_id", "type", "subject", "namespace"):
+            _check_text(event, field)
     if event.time.tzinfo is None:
         raise ConfigError(f"an event {event.type}: time has no time zone. Give it one, such as datetime.UTC.")
     return Accepted(
@@ -84,13 +89,19 @@ def accept(event: NewEvent) -> Accepted:
 
 def _json(event: NewEvent) -> str:
     try:
-        return json.dumps(event.data, allow_nan=False, separators=(",", ":"))
+        return _encoded(event.data)
     except (TypeError, ValueError, RecursionError):
         pass  # not plain JSON: convert it, or find out where it is not
     try:
-        return json.dumps(to_json_value(event.data), allow_nan=False, separators=(",", ":"))
+        return _encoded(to_json_value(event.data))
     except ContextError as error:
         raise ConfigError(f"an event {event.type}: {error}") from error
+
+
+def _whole_characters(text: str) -> str:
+    """The JSON `text` with U+FFFD for each half of a surrogate pair that stands alone: it could not be sent on."""
+    plain = json.dumps(json.loads(text), ensure_ascii=False)
+    return _encoded(json.loads(plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")))
 
 
 def _check_text(event: NewEvent, field: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ __all__ = ["KeptLog", "Retention"]
 _LOG = logging.getLogger(__name__)
 _CHUNK = 1000
 """How many events one round removes at most: so long nobody who publishes has to wait."""
+_ROW_BYTES = 250
+"""What an event takes on disk besides its data, roughly."""
 _REMOVE_AFTER = 250
 """How many new events cause a look at what is to be removed."""
 
@@ -126,13 +129,28 @@ class KeptLog:
 
     def _dispensable_to(self) -> int:
         chunk_end = self.floor + _CHUNK
-        used = self._used_bytes()
-        if used > 2 * self._retention.retention_bytes:
-            return chunk_end
-        oldest = chunk_end if used > self._retention.retention_bytes else self._too_old_to(chunk_end)
-        if oldest <= self.floor:
-            return self.floor
-        return min(oldest, self.groups.settled_to(self.last_seq))
+        used, allowed = self._used_bytes(), self._retention.retention_bytes
+        if used > 2 * allowed:
+            return self._excess_to(chunk_end, used - 2 * allowed)
+        oldest = self._too_old_to(chunk_end)
+        if used > allowed:
+            oldest = max(oldest, self._excess_to(chunk_end, used - allowed))
+        return min(oldest, self.groups.settled_to(self.last_seq)) if oldest > self.floor else self.floor
+
+    def _excess_to(self, chunk_end: int, excess_bytes: int) -> int:
+        """The last of so many of the oldest events that together are as large as `excess_bytes`, about."""
+        (text,) = self._connection.execute(
+            "SELECT json_group_array(size_bytes) FROM"
+            " (SELECT size_bytes FROM events WHERE seq > ? AND seq <= ? ORDER BY seq)",
+            (self.floor, chunk_end),
+        ).fetchone()
+        last = self.floor
+        for size_bytes in json.loads(text):
+            if excess_bytes <= 0:
+                break
+            excess_bytes -= size_bytes + _ROW_BYTES
+            last += 1
+        return last
 
     def _too_old_to(self, chunk_end: int) -> int:
         cutoff = self._retention.now() - self._retention.retention_s
