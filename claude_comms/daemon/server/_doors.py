@@ -60,6 +60,7 @@ class Door:
             headers.setdefault(name.lower(), []).append(value)
         return (
             self._too_often(scope)
+            or self._long_head(scope)
             or self._wrong_host(headers)
             or self._foreign_origin(headers)
             or self._wrong_token(headers)
@@ -74,6 +75,14 @@ class Door:
         limit = int(self._limits.requests_per_s)
         message = f"more than {limit} requests a second. Wait {wait_s:.3f} s and ask again."
         return Refusal(PoolExhaustedError(message, limit=limit, retry_after_s=wait_s), 429)
+
+    def _long_head(self, scope: Scope) -> Refusal | None:
+        # The parser's own limit is only for what has not come whole.
+        size_bytes = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+        size_bytes += sum(len(name) + len(value) for name, value in scope["headers"])
+        if size_bytes <= self._limits.head_bytes:
+            return None
+        return Refusal(DaemonError(f"address and headers are over {self._limits.head_bytes} bytes. Send less."), 431)
 
     def _wrong_host(self, headers: _Headers) -> Refusal | None:
         if self._hosts is None:

@@ -21,14 +21,14 @@ __all__ = [
     "wants_stream",
 ]
 
-_NUL = r"^[^\0]*$"
+_NO_NUL = r"^[^\x00]*$"
 
-WantedId = Annotated[str, Path(min_length=1, max_length=128, pattern=_NUL)]
+WantedId = Annotated[str, Path(min_length=1, max_length=128, pattern=_NO_NUL)]
 """An id, any unique beginning of one, or a name."""
 
-WantedName = Annotated[str, Path(min_length=1, max_length=256, pattern=_NUL)]
+WantedName = Annotated[str, Path(min_length=1, max_length=256, pattern=_NO_NUL)]
 
-Module = Annotated[str | None, Query(min_length=1, max_length=256, pattern=_NUL)]
+Module = Annotated[str | None, Query(min_length=1, max_length=256, pattern=_NO_NUL)]
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 

@@ -1,5 +1,6 @@
 """Routes that ask: messages, the turns they become, what is sent for them, and the events of everything."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
