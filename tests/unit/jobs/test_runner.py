@@ -23,7 +23,7 @@ from claude_comms.types import MessageState, Question, Role
 
 if TYPE_CHECKING:
     from claude_comms.jobs import Job
-    from claude_comms.jobs.runner import JobRunner
+    from claude_comms.protocols import Jobs
     from claude_comms.types import Reply
     from tests.unit.jobs.conftest import House
 
@@ -35,7 +35,7 @@ def request(prompt: str = "How?", **options: Any) -> JobRequest:
     return JobRequest(Question("marker", "arangodb", prompt, **question), **options)
 
 
-async def ended(runner: JobRunner, job: Job) -> Job:
+async def ended(runner: Jobs, job: Job) -> Job:
     return await runner.wait(job.job_id, timeout_s=20)
 
 
@@ -389,3 +389,19 @@ async def test_a_store_that_is_gone_for_a_while_costs_no_job(house: House, monke
     runner = await house.runner(store=FullAtFirst(house.engine.database, house.engine._owner))
     job = await ended(runner, await runner.start(request()))
     assert (job.state, troubles) == (JobState.DONE, [])
+
+
+async def test_an_expiry_is_waited_for_and_not_looked_for_again_and_again(house: House) -> None:
+    class Counting(JobStore):
+        looked = 0
+
+        async def expire(self) -> list[Job]:
+            self.looked += 1
+            return await super().expire()
+
+    store = Counting(house.engine.database, house.engine._owner)
+    runner = await house.runner(store=store, max_running=0)
+    await runner.start(request(expires_in_s=1000.0))
+    late = await runner.start(request(expires_in_s=0.2))
+    assert (await ended(runner, late)).state is JobState.FAILED
+    assert store.looked < 10  # at the start, for each new job, and when the time had come
