@@ -225,8 +225,10 @@ async def api_load(where: Place) -> None:
                     rates[name].append(answers_a_second)
     medians = {name: statistics.median(found) for name, found in rates.items()}
     share = medians["daemon"] / medians["bare"]
-    answers = f"bare SDK {medians['bare']:.0f} answers/s, through the daemon {medians['daemon']:.0f}"
-    print(f"  {answers}: {share:.0%} (target 90 %)")
+    print(
+        f"  bare SDK {medians['bare']:.0f} answers/s, through the daemon {medians['daemon']:.0f}: {share:.0%}", end=""
+    )
+    print(" (target 90 %)")
 
 
 async def idle_instances(where: Place) -> None:
@@ -373,8 +375,9 @@ async def eight(where: Place, bench: Bench) -> None:
                 if round_:
                     rates[name].append(CLAUDE_PAIRS * 4 / (time.perf_counter() - began))
     bare_rate, our_rate = (statistics.median(rates[name]) for name in ("bare", "daemon"))
-    share = our_rate / bare_rate
-    print(f"  8 pairs at once: bare Agent SDK {bare_rate:.0f} answers/s, daemon {our_rate:.0f} ({share:.0%})")
+    print(
+        f"  8 pairs at once: bare Agent SDK {bare_rate:.0f} answers/s, daemon {our_rate:.0f} ({our_rate / bare_rate:.0%})"
+    )
 
 
 # --- all ---------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from claude_comms.daemon.wire._problems import (
     TURN_EVENTS,
     ProblemModel,
     problem,
+    status_named,
     status_of,
 )
 from claude_comms.daemon.wire._requests import (
@@ -111,5 +112,6 @@ __all__ = [
     "preview_dict",
     "problem",
     "settings_digest",
+    "status_named",
     "status_of",
 ]

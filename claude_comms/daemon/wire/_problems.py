@@ -8,7 +8,16 @@ from typing import Any
 from claude_comms import errors
 from claude_comms.daemon.wire._base import Said
 
-__all__ = ["PROBLEM_TYPE", "RETRY_AFTER_S", "TERMINAL", "TURN_EVENTS", "ProblemModel", "problem", "status_of"]
+__all__ = [
+    "PROBLEM_TYPE",
+    "RETRY_AFTER_S",
+    "TERMINAL",
+    "TURN_EVENTS",
+    "ProblemModel",
+    "problem",
+    "status_named",
+    "status_of",
+]
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -53,14 +62,14 @@ class ProblemModel(Said):
 
 def status_of(error: errors.ClaudeCommsError) -> int:
     """The HTTP status that tells of `error`."""
-    return next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+    return status_named(type(error).__name__)
 
 
 def problem(error: errors.ClaudeCommsError | dict[str, Any], status: int | None = None) -> dict[str, Any]:
     """The problem document for `error`, or for the values of one; `status` where it is not the usual one."""
     facts = error if isinstance(error, dict) else error.as_dict()
     if status is None:
-        status = 500 if isinstance(error, dict) else status_of(error)
+        status = status_named(str(facts["type"]))
     return {
         "type": f"urn:claude-comms:error:{facts['type']}",
         "title": HTTPStatus(status).phrase,
@@ -68,3 +77,9 @@ def problem(error: errors.ClaudeCommsError | dict[str, Any], status: int | None 
         "detail": str(facts["message"]),
         "error": facts,
     }
+
+
+def status_named(type_name: str) -> int:
+    """The HTTP status for an error of which only the `type` in its `as_dict()` is known."""
+    kind = getattr(errors, type_name, None) if type_name in errors.__all__ else None
+    return next((status for known, status in _STATUSES if isinstance(kind, type) and issubclass(kind, known)), 500)

@@ -157,6 +157,7 @@ class MessageModel(Said):
     tools: tuple[ToolUsedModel, ...] = ()
     refusals: tuple[RefusedModel, ...] = ()
     rebuilt: str | None = None
+    turn_id: str | None = None
 
     def inner(self) -> Message:
         """The record."""

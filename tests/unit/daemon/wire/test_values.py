@@ -39,7 +39,7 @@ _USAGE = Usage(1, 2, 3, 4, 0.5)
 _MESSAGE = Message(
     "m_1", "c_1", 0, Role.QUESTION, "marker", "why?", MessageState.FAILED, _NOW, "api", "m", "i_1", {"a": [1]},
     _USAGE, "2026-01-01", "end_turn", 1.5, {"type": "StoreError", "message": "x"}, (Source("file", "a.py"),),
-    (Retried(1, "overloaded", 0.5),), "v1", (ToolUsed("Read", "a.py"),), (Refused("Bash", "rm", "no"),), "lost",
+    (Retried(1, "overloaded", 0.5),), "v1", (ToolUsed("Read", "a.py"),), (Refused("Bash", "rm", "no"),), "lost", "t_1",
 )  # fmt: skip
 
 _PAIRS: list[tuple[Record, Any]] = [
