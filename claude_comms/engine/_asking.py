@@ -135,7 +135,7 @@ class Asking:
     # --- one turn ------------------------------------------------------------------------------
 
     async def _ask(self, lease: Lease, route: Route, question: Question) -> _Answered:
-        prompt, limit, asked = await self._begin(route, question)
+        prompt, limit, asked = await self._begin(route, question, lease.instance.instance_id)
         self._thread_id = asked.thread_id
         instance_id = lease.instance.instance_id
         said = Said()
@@ -161,7 +161,7 @@ class Asking:
         lease.instance.charge(message.usage or result.usage)
         return _Answered(message, result, value, problems)
 
-    async def _begin(self, route: Route, question: Question) -> tuple[Prompt, int, Message]:
+    async def _begin(self, route: Route, question: Question, instance_id: str) -> tuple[Prompt, int, Message]:
         """Build the prompt on the thread as it is, and store the question; again where the thread moved on."""
         give_up_at = min(self._deadline, anyio.current_time() + self._parts.settings.queue_wait_s)
         for _ in range(_MOST_REBUILDS):
@@ -170,7 +170,11 @@ class Asking:
             )
             limit = self._output_limit(route, prompt)
             try:
-                return prompt, limit, await self._recorder.begin(route, question, prompt, give_up_at=give_up_at)
+                return (
+                    prompt,
+                    limit,
+                    await self._recorder.begin(route, question, prompt, instance_id, give_up_at=give_up_at),
+                )
             except ConversationChangedError:
                 assert route.thread is not None  # noqa: S101 - a new conversation cannot have changed
                 thread = await self._parts.store.thread(route.thread.conversation.thread_id)
