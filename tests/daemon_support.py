@@ -465,4 +465,6 @@ async def running(
         finally:
             server.request_stop(0)
             with anyio.fail_after(30, shield=True):
-                await task
+                await asyncio.wait({task})
+            if not task.cancelled():
+                task.result()

@@ -57,7 +57,8 @@ class AsyncCommunicator(EngineHolder):
       process; None takes a daemon that is running, else this process.
     - `backend`: a name, or a backend object such as `claude_comms.testing.ScriptedBackend`.
     - `settings`: a `Settings`, or a mapping of the ones to override.
-    - `retry`: overrides `settings.retry`, which must be the daemon's own where there is one.
+    - `retry`: overrides `settings.retry`. A daemon that runs already has its own, so this stays in this process
+      unless `use_background` is True.
 
     A `backend` or `context_generator` that is an object stays in this process: ConfigError with `use_background=True`.
     """
@@ -76,7 +77,8 @@ class AsyncCommunicator(EngineHolder):
     ) -> None:
         super().__init__(
             Settings.load(settings).with_overrides(retry=retry),
-            use_background=use_background,
+            # How to try again is the engine's own matter: another policy needs an engine of one's own.
+            use_background=False if use_background is None and retry is not None else use_background,
             generator=context_generator,
             backends=[backend] if isinstance(backend, Backend) else [],
         )
@@ -111,7 +113,8 @@ class AsyncCommunicator(EngineHolder):
           most one repair turn, else ReplyValidationError; `reply.data` holds the value.
         - `template`, `context`: which template makes the prompt; its parameters and overridden components.
         - `deadline_s`: seconds for everything, waiting and repair included; then DeadlineExceededError.
-        - `max_cost_usd`: refuses what would cost more, repair included, with BudgetExceededError.
+        - `max_cost_usd`: refuses what would cost more, repair included, and stops a turn whose tool calls go beyond
+          it, with BudgetExceededError.
         - `idempotency_key`: a question with the same key is answered from the store and never asked twice.
 
         Cancelling stops the turn; what had come is stored as partial.

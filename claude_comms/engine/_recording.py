@@ -161,6 +161,10 @@ class Recorder:
         if route.thread is None:
             self._news.began(shorten(asked.text, _TITLE_WIDTH))
 
+    def with_turn(self, route: Route, usage: Usage) -> Usage:
+        """What was spent, together with a turn that is not stored yet."""
+        return self.spent + self._prices.priced(usage, route.model)
+
     def _priced(self, route: Route, usage: Usage) -> Usage:
         priced = self._prices.priced(usage, route.model)
         self.spent += priced

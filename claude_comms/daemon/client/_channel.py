@@ -30,6 +30,7 @@ _CLOSE_WITHIN_S = 1.0
 _PING_EVERY_S = 20.0
 _LARGEST_MESSAGE_BYTES = 64 * 1024 * 1024
 _MOST_EARLY = 10_000
+_UNAVAILABLE = 503
 
 
 class ConnectionLostError(DaemonError):
@@ -215,7 +216,7 @@ def _seen(opening: asyncio.Task[Connection]) -> None:
 
 async def _connected(info: DaemonInfo) -> ClientConnection:
     from websockets.asyncio.client import unix_connect
-    from websockets.exceptions import WebSocketException
+    from websockets.exceptions import InvalidMessage, InvalidStatus, WebSocketException
 
     try:
         return await unix_connect(
@@ -230,8 +231,13 @@ async def _connected(info: DaemonInfo) -> ClientConnection:
         )
     except TimeoutError as error:
         raise _silent(info) from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, InvalidMessage) as error:
+        # It died, or is about to: what it began to say is no HTTP.
         raise ConnectionLostError(f"the daemon at {info.socket} cannot be reached: {error}.") from error
+    except InvalidStatus as error:
+        if error.response.status_code == _UNAVAILABLE:
+            raise ConnectionLostError(f"the daemon at {info.socket} is stopping.") from error
+        raise DaemonError(f"the daemon refused the connection: {error}. See claude-comms daemon logs") from error
     except WebSocketException as error:
         raise DaemonError(f"the daemon refused the connection: {error}. See claude-comms daemon logs") from error
 

@@ -34,13 +34,17 @@ class RemoteSubscription:
     away: DaemonNotRunningError.
     """
 
-    def __init__(self, channel: Channel, wanted: EventFilter | None, after: int | None) -> None:
+    def __init__(
+        self, channel: Channel, wanted: EventFilter | None, after: int | None, *, most_ahead: int = _MOST_AHEAD
+    ) -> None:
+        self.kept: deque[Event | Missed] = deque()
+        """What waits for the reader."""
+        self._most_ahead = most_ahead
         self._channel = channel
         self._wanted = wanted
         self._cursor = after
         self._connection: Connection | None = None
         self._key: str | None = None
-        self._items: deque[Event | Missed] = deque()
         self._news = anyio.Event()
         self._closed = False
         self._refused: str | None = None
@@ -50,14 +54,14 @@ class RemoteSubscription:
         return self
 
     async def __anext__(self) -> Event | Missed:
-        while not self._items:
+        while not self.kept:
             if self._closed:
                 raise StopAsyncIteration
             news = self._news
             connection = await self._subscribed()
-            if not self._items:
+            if not self.kept:
                 await _either(news, connection)
-        return self._items.popleft()
+        return self.kept.popleft()
 
     async def __aenter__(self) -> Self:
         await self._subscribed()
@@ -103,9 +107,10 @@ class RemoteSubscription:
         self._key = str(told["subscription"])
         if self._cursor is None and told.get("after") is not None:
             self._cursor = int(told["after"])
-        connection.listen(self._key, self._take)
+        connection.listen(self._key, self.take)
 
-    def _take(self, method: str, params: Mapping[str, Any]) -> None:
+    def take(self, method: str, params: Mapping[str, Any]) -> None:
+        """What the daemon says of this subscription."""
         if method == "ended":
             self._refused = str(params.get("reason", ""))
             self._connection = self._key = None
@@ -124,15 +129,15 @@ class RemoteSubscription:
         self._wake()
 
     def _keep(self, item: Event | Missed) -> None:
-        if len(self._items) < _MOST_AHEAD:
-            self._items.append(item)
+        if len(self.kept) < self._most_ahead:
+            self.kept.append(item)
             return
         first, last = _span(item)
-        newest = self._items[-1]
+        newest = self.kept[-1]
         if isinstance(newest, Missed):
-            self._items.pop()
+            self.kept.pop()
             first = newest.first
-        self._items.append(Missed(first, last, "read too slowly"))
+        self.kept.append(Missed(first, last, "read too slowly"))
 
     def _wake(self) -> None:
         news, self._news = self._news, anyio.Event()

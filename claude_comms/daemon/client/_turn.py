@@ -161,8 +161,8 @@ class RemoteTurn:
         if reply is not None:
             self._thread_id = reply.thread_id
             self._error = self._unfit(reply)
-        elif isinstance(error, ClaudeCommsError) and self._thread_id is None:
-            self._thread_id = error.thread_id
+        elif isinstance(error, ClaudeCommsError):
+            error.thread_id = self._thread_id = error.thread_id or self._thread_id
         self._stored.set()
         self._ended.set()
         self._wake()

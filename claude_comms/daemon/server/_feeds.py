@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from claude_comms.daemon.server._service import Service
+    from claude_comms.events import EventFilter
 
 __all__ = ["Feeds"]
 
@@ -31,19 +32,23 @@ class Feeds:
         self._unannounced: list[anyio.Event] = []
 
     async def subscribe(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Begin to follow. Nothing is sent before `announced`, so that the client knows the subscription's name."""
+        """Begin to follow; `after` is the cursor it begins from.
+
+        Nothing is sent before `announced`, so that the client knows the subscription's name.
+        """
         limit = self._service.limits.subscriptions_per_connection
         if len(self._tasks) >= limit:
             raise PoolExhaustedError(f"{limit} subscriptions are open here. End some.", limit=limit, retry_after_s=1.0)
         wanted = wire.SubscribeParams.model_validate(params)
         name = new_id("s")
+        after = self._service.bus.last_seq if wanted.after is None else wanted.after
         entered, announced = anyio.Event(), anyio.Event()
-        task = asyncio.create_task(self._follow(name, wanted, entered, announced))
+        task = asyncio.create_task(self._follow(name, wanted.filter.inner(), after, entered, announced))
         self._tasks[name] = task
         task.add_done_callback(lambda _: self._tasks.pop(name, None))
         await entered.wait()
         self._unannounced.append(announced)
-        return {"subscription": name}
+        return {"subscription": name, "after": after}
 
     def announced(self) -> None:
         """The client has been told of its subscriptions."""
@@ -67,11 +72,11 @@ class Feeds:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(
-        self, name: str, wanted: wire.SubscribeParams, entered: anyio.Event, announced: anyio.Event
+        self, name: str, wanted: EventFilter, after: int, entered: anyio.Event, announced: anyio.Event
     ) -> None:
         reason = "the daemon stops"
         try:
-            async with self._service.engine.follow(wanted.filter.inner(), after=wanted.after) as events:
+            async with self._service.engine.follow(wanted, after=after) as events:
                 entered.set()
                 await announced.wait()
                 async for event in events:

@@ -112,6 +112,19 @@ class _Machine(RuleBasedStateMachine):
         assert [event.seq for event in events] == sorted(event.seq for event in events)
         self.held[name].update({event.seq: event for event in events})
 
+    @rule(name=_groups, done=st.lists(st.booleans(), min_size=1, max_size=6))
+    def work(self, name: str, done: list[bool]) -> None:
+        """As a consumer does: some of what it takes is dealt with, some is not."""
+        if name not in self.groups:
+            self.join(name)
+        self.publish(["marker/arangodb"] * len(done))
+        before = set(self.held[name])
+        self.took(name, self.run(self.groups[name].take(len(done))))
+        taken = sorted(set(self.held[name]) - before)
+        events = [self.held[name].pop(seq) for seq, yes in zip(taken, done, strict=False) if yes]
+        self.run(self.groups[name].acknowledge(events))
+        self.acknowledged[name].update(event.seq for event in events)
+
     @rule(name=_groups, which=_some)
     def acknowledge(self, name: str, which: list[int]) -> None:
         events = self.chosen(name, which)
