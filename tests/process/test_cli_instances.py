@@ -139,7 +139,8 @@ def test_pause_resume_interrupt_stop(background: Cli) -> None:
 
 
 def test_another_terminal_interrupts_a_turn(background: Cli, api: LoopbackAPI) -> None:
-    api.script("Half of an answer", Fault.STALL)
+    api.answer("Half of an answer that never becomes whole.")
+    api.fail(Fault.stall(after=1, seconds=60))
     instance = started(background)["instance_id"]
     asking = background.start("query-instance", instance, QUESTION, "--json")
     monitor = background.start("monitor-instance", instance, "--json")
