@@ -14,6 +14,7 @@ from claude_comms.testing.loopback import Fault, LoopbackAPI
 
 if TYPE_CHECKING:
     import subprocess
+    from pathlib import Path
 
     from tests.process.conftest import Cli
 
@@ -285,3 +286,55 @@ def test_attaching_to_other_backends_is_a_chat(background: Cli) -> None:
     ended = background.terminal("attach-instance", instance)
     assert ended.end() == 1
     assert "continue-conversation" in ended.text
+
+
+def test_attaching_to_claude_code_goes_on_with_its_session_and_gives_it_back(
+    background: Cli, loopback_api: LoopbackAPI
+) -> None:
+    pytest.importorskip("claude_agent_sdk", reason="the extra claude-code is not installed")
+    background.environment |= loopback_api.environment()
+    place = background.directory / "arango"
+    place.mkdir()
+    card = background.directory / "arangodb.yaml"
+    card.write_text("name: arangodb\nversion: '1'\nsummary: A database.\n")
+    background.json("register-module", "arangodb", "--path", place, "--desc", card)
+    started(background, "--backend", "claude-code", "--deadline", "60")
+    thread = background.json("query-instance", "marker_arangodb", "How many collections?")["thread_id"]
+    agree(background, place, loopback_api)
+    terminal = background.terminal("attach-instance", "marker_arangodb", columns=120)
+    terminal.wait_for("manual")
+    terminal.type("And how many graphs?")
+    terminal.wait_for("graphs?")
+    terminal.type("\r")
+    loopback_api.wait_for_requests(2)
+    paused = background.json("list-instances")
+    assert [info["state"] for info in paused] == ["paused"], "nobody else is answered meanwhile"
+    terminal.wait_for("done")
+    terminal.type("/exit")
+    terminal.wait_for("exit")
+    terminal.type("\r")
+    assert terminal.end() == 0, terminal.text
+    assert f"1 turn stored in {thread}" in terminal.text
+    [info] = background.json("list-instances")
+    assert info["state"] in ("idle", "hibernated")
+    said = background.json("show-conversation", thread)["messages"]
+    assert [message["text"] for message in said][2] == "And how many graphs?"
+    assert [message["state"] for message in said] == ["complete"] * 4
+    background.json("query-instance", "marker_arangodb", "And how many views?")
+    questions = [text for role, text in loopback_api.requests[-1].thread if role == "user"]
+    assert sum("And how many graphs?" in text for text in questions) == 1, "it goes on from what was said there"
+    rebuilt = background.json("show-conversation", thread)["messages"][-1]["rebuilt"]
+    assert rebuilt is None, "its session was resumed"
+
+
+def agree(cli: Cli, place: Path, api: LoopbackAPI) -> None:
+    """What a person says to Claude Code once: that it may use the key, and that the directory is theirs."""
+    key = api.environment()["ANTHROPIC_API_KEY"]
+    config = cli.home / "claude-code" / "config" / ".claude.json"
+    known = json.loads(config.read_text()) if config.exists() else {}
+    known |= {
+        "hasCompletedOnboarding": True,
+        "customApiKeyResponses": {"approved": [key[-20:]], "rejected": []},
+        "projects": {**known.get("projects", {}), str(place): {"hasTrustDialogAccepted": True}},
+    }
+    config.write_text(json.dumps(known))
