@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from claude_comms.events import EventFilter, NewEvent
 from claude_comms.events._accepting import accept
 from claude_comms.events._rows import bring_up_to_date, insert, read_page
+from claude_comms.events._spans import Spans
 
 _letters = st.text(alphabet="ab/*?[].\n", min_size=1, max_size=6)
 _ids = st.sampled_from(["i_1", "i_2", "t_1"])
@@ -39,6 +40,7 @@ def test_what_is_kept_is_chosen_as_what_comes(new: list[NewEvent], wanted: Event
     bring_up_to_date(connection, Path("events.db"))
     accepted = [accept(event) for event in new]
     insert(connection, 1, accepted, 0.0)
+    Spans().note(connection, 1, accepted)
     events = [event.numbered(seq) for seq, event in enumerate(accepted, 1)]
     page = read_page(connection, wanted, after=after, until=len(new), limit=limit)
     connection.close()

@@ -255,6 +255,32 @@ async def test_a_page_of_large_events_is_cut_by_size_and_nothing_is_left_out(pat
         assert len(await log.read(limit=20)) == 20
 
 
+async def test_a_turn_is_found_wherever_it_lies_and_whatever_was_removed(path: Path) -> None:
+    turn, instance = EventFilter(turn_id="t_7"), EventFilter(instance_id="i_7")
+    numbers = range(5000)
+    mine = [number for number in numbers if 1020 <= number < 1030 or number in {2047, 2048, 4000}]
+    async with _opened(path, retention_bytes=2_000_000) as log:
+        for first in range(0, 5000, 100):
+            await log.publish(
+                *(
+                    make_event(number, data={"turn_id": f"t_{7 if number in mine else 1}", "instance_id": "i_7"})
+                    for number in numbers[first : first + 100]
+                )
+            )
+        assert [event.data["number"] for event in await log.read(turn)] == mine
+        assert [event.data["number"] for event in await log.read(turn, after=1025, limit=6)] == mine[5:11]
+        assert await log.read(EventFilter(turn_id="t_8")) == []
+        assert len(await log.read(instance, limit=10_000)) == 5000
+    async with _opened(path, retention_bytes=600_000) as log:
+        assert await log.trim() > 0
+        first = (await log.read(limit=1))[0].data["number"]
+        assert 1030 < first < 4000
+        assert [event.data["number"] for event in await log.read(turn)] == [n for n in mine if n >= first]
+        await log.publish(make_event(5000, data={"turn_id": "t_7"}))
+        assert [event.data["number"] for event in await log.read(turn)][-1] == 5000
+        assert len(await log.read(instance, limit=10_000)) == 5000 - first
+
+
 # --- retention ---
 
 
