@@ -25,7 +25,10 @@ class BackendHealth:
 
 
 class Session(Protocol):
-    """One instance's live connection to its backend. `ask` and `close` are called by one task only."""
+    """One instance's live connection to its backend. `ask` and `close` are called by one task only.
+
+    A session may also be `Warmable` and `Observable`, where it has a process of its own.
+    """
 
     async def ask(self, request: TurnRequest, emit: Emit) -> TurnResult:
         """Answer, handing pieces to `emit` as they come. The result's text equals all deltas joined.
@@ -51,40 +54,31 @@ class Session(Protocol):
 
 @runtime_checkable
 class Warmable(Protocol):
-    """A session that can do beforehand what its first turn would have to wait for. Optional."""
+    """A session that can be made ready before it is asked. Optional: look with `isinstance`."""
 
     async def warm(self, request: TurnRequest) -> None:
-        """Get ready for a question like `request` (its system blocks, model and session), without asking it.
+        """Start what the first question of a new conversation will need, and ask nothing.
 
-        Called by the session's task, before its first turn. Raises what `ask` would.
+        `request` is that question as far as it is known: what counts are `prompt.system`, `model` and
+        `max_output_tokens`; `prompt.history` is empty and `session_handle` None. Where it is ready already, nothing
+        happens; what an earlier conversation left is kept. Called by the task that asks. Raises what the start of a
+        question raises; what was begun is stopped then, also when it is cancelled, and the session can be asked.
         """
         ...
 
 
 @runtime_checkable
 class Observable(Protocol):
-    """A session that can be looked at from outside. Optional."""
+    """A session with a process to watch. Optional: look with `isinstance`. Both may be read by any task."""
 
     @property
     def pid(self) -> int | None:
-        """Its process, while it has one: the root of the tree that its memory is measured over."""
+        """The root of its process tree, while one runs."""
         ...
 
     @property
     def last_alive(self) -> float | None:
-        """When its other side last said anything, on `anyio.current_time()`'s clock."""
-        ...
-
-
-@runtime_checkable
-class Mortal(Protocol):
-    """A session that tells at once when its process dies. Optional: others are looked at from time to time."""
-
-    async def died(self) -> str:
-        """Return, with the reason in words, as soon as a process of it has ended that nobody ended; else wait.
-
-        Awaited by a task of its own for as long as the session is open, and again after each return.
-        """
+        """When the process last wrote anything, on `anyio.current_time()`'s clock; None while there is none."""
         ...
 
 
@@ -114,4 +108,17 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Let go of what the sessions shared, in bounded time. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class Mortal(Protocol):
+    """A session that tells at once when its process dies. Optional: others are looked at from time to time."""
+
+    async def died(self) -> str:
+        """Return, with the reason in words, as soon as a process of it has ended that nobody ended; else wait.
+
+        Awaited by a task of its own for as long as the session is open, again after each return, and cancelled
+        before the session is closed. A death in a turn is told by the turn's own error.
+        """
         ...
