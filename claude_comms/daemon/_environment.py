@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretStr
 if TYPE_CHECKING:
     from claude_comms.settings import Settings
 
-__all__ = ["daemon_environment"]
+__all__ = ["daemon_environment", "import_path"]
 
 _NAMES = frozenset({
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV",
@@ -42,11 +42,11 @@ def daemon_environment(settings: Settings, ambient: Mapping[str, str] | None = N
             passed = {key: value for key, value in passed.items() if not key.startswith(f"{variable}__")}
             passed[variable] = _as_text(name, getattr(settings, name))
     passed.pop("CLAUDE_COMMS_DAEMON", None)  # whoever starts one wants one
-    return {**passed, **_import_path(passed.get("PYTHONPATH", ""))}
+    return {**passed, **import_path(passed.get("PYTHONPATH", ""))}
 
 
-def _import_path(given: str) -> dict[str, str]:
-    """Where a daemon that works in another directory finds this very package: by absolute paths."""
+def import_path(given: str = "") -> dict[str, str]:
+    """The variable by which a daemon, which works in another directory, finds this very package."""
     paths = [str(Path(entry).absolute()) for entry in given.split(os.pathsep) if entry]
     ours = Path(__file__).parents[2]
     if ours.name not in ("site-packages", "dist-packages") and str(ours) not in paths:

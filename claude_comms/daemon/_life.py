@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ensure", "find", "guardian_command", "listen", "require_same_version", "start", "status", "stop"]
 
 _START_WITHIN_S = 30.0
-_BEYOND_DRAINING_S = 30.0
+BEYOND_DRAINING_S = 30.0
 """What the guardian allows for interrupting, storing and closing, after turns had their time to finish."""
 _AFTER_TERM_S = 5.0
 _AFTER_KILL_S = 10.0
@@ -96,7 +96,7 @@ def stop(settings: Settings, *, drain_s: float | None = None) -> bool:
     info = find(settings)
     if info is None:
         return False
-    patience_s = (settings.drain_s if drain_s is None else drain_s) + _BEYOND_DRAINING_S
+    patience_s = (settings.drain_s if drain_s is None else drain_s) + BEYOND_DRAINING_S
     with suppress(DaemonError):  # it is stopped by signals where it does not listen to words
         body = {} if drain_s is None else {"drain_s": drain_s}
         short_request(info.socket, "POST", "/v1/daemon/stop", body)
@@ -138,7 +138,7 @@ def status(settings: Settings) -> dict[str, Any]:
 def guardian_command(settings: Settings, program: list[str], *, detach: bool = False) -> list[str]:
     """The command line that runs `program` under a guardian."""
     guardian = str(Path(__file__).with_name("_guardian.py"))
-    grace_s = f"{settings.drain_s + _BEYOND_DRAINING_S:g}"
+    grace_s = f"{settings.drain_s + BEYOND_DRAINING_S:g}"
     return [sys.executable, "-I", "-S", guardian, *(["--detach"] if detach else []), grace_s, *program]
 
 

@@ -22,6 +22,7 @@ from claude_comms.engine._jobs import NoJobs
 from claude_comms.engine._lost_turns import tell_of_lost_turns
 from claude_comms.engine._news import TurnNews, about_conversation
 from claude_comms.engine._prompts import PromptBuilder
+from claude_comms.engine._replay import replay
 from claude_comms.engine._route import Router
 from claude_comms.engine._turn import RunningTurn
 from claude_comms.errors import ConfigError
@@ -124,6 +125,7 @@ class LocalEngine:
             self.ask,
             post=self.bus.post,
             check=self._check,
+            replay=self._answered_before,
             max_running=self.settings.max_jobs_running,
             allow_remote_callbacks=self.settings.allow_remote_callbacks,
         )
@@ -221,6 +223,9 @@ class LocalEngine:
             await turn.run(answer)
         finally:
             self._turns.discard(turn)
+
+    async def _answered_before(self, question: Question) -> Reply | None:
+        return await replay(self.store, question, anyio.current_time())
 
     async def _check(self, question: Question) -> None:
         """Raise now what would be raised of the question before anything is stored."""

@@ -6,6 +6,7 @@ It tells the bus of its instances, remembers them across restarts, and keeps som
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -89,8 +90,7 @@ class RosterKeeper:
             for instance in changed.values():
                 if instance.ended:
                     await self._roster.remove(instance.instance_id)
-                else:
-                    await self._roster.save(_entry(instance))
+            await self._roster.save(*(_entry(instance) for instance in changed.values() if not instance.ended))
         except StoreError as error:
             self._changed = {**changed, **self._changed}
             _LOG.warning("the roster of instances could not be written: %s", error)
@@ -105,23 +105,28 @@ class RosterKeeper:
         """Take back the instances of the process before, hibernated; they resume their sessions when asked."""
         for entry in await self._roster.list():
             try:
-                pool.adopt(
-                    InstanceSpec(
-                        Pair(entry.source, entry.target), entry.backend, entry.model, entry.grants, entry.directory
-                    ),
-                    instance_id=entry.instance_id,
-                    name=entry.name,
-                    limits=entry.limits,
-                    thread_id=entry.thread_id,
-                    state=InstanceState.PAUSED if entry.state == InstanceState.PAUSED else InstanceState.HIBERNATED,
-                    turns=entry.turns,
-                    usage=entry.usage,
-                    created_at=entry.created_at,
-                    last_used=entry.last_used_at,
-                )
+                _adopt(pool, entry)
             except ClaudeCommsError as error:
                 _LOG.warning("instance %s cannot be brought back: %s", entry.instance_id, error)
                 await self._roster.remove(entry.instance_id)
+
+
+def _adopt(pool: Pool, entry: RosterEntry) -> None:
+    if entry.refusal is not None:
+        raise ConfigError(entry.refusal)
+    directory = None if entry.directory is None else Path(entry.directory)
+    pool.adopt(
+        InstanceSpec(Pair(entry.source, entry.target), entry.backend, entry.model, entry.grants, directory),
+        instance_id=entry.instance_id,
+        name=entry.name,
+        limits=entry.limits,
+        thread_id=entry.thread_id,
+        state=InstanceState.PAUSED if entry.state == InstanceState.PAUSED else InstanceState.HIBERNATED,
+        turns=entry.turns,
+        usage=entry.usage,
+        created_at=entry.created_at,
+        last_used=entry.last_used_at,
+    )
 
 
 def _entry(instance: Instance) -> RosterEntry:
@@ -136,9 +141,9 @@ def _entry(instance: Instance) -> RosterEntry:
         grants=spec.grants,
         limits=instance.limits,
         environment=tuple(name for name, _ in spec.environment),
-        directory=spec.directory,
+        directory=None if spec.directory is None else str(spec.directory),
         thread_id=instance.thread_id,
-        state=str(instance.state),
+        state="paused" if instance.state is InstanceState.PAUSED else "idle",
         turns=instance.turns,
         usage=instance.usage,
         restarts=instance.restarts,

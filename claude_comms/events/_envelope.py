@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -16,6 +18,22 @@ if TYPE_CHECKING:
 __all__ = ["Event", "NewEvent"]
 
 _SOURCE = "/claude-comms"
+
+
+class _Ids:
+    """Ids for events: one random beginning for each process, then a number. Randomness for each costs too much."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self.prefix = new_id("e")
+        self.numbers = itertools.count(1)
+
+
+_ids = _Ids()
+os.register_at_fork(after_in_child=_ids.renew)
+
 _OF_ITS_KIND = cast("Priority", None)
 
 
@@ -33,7 +51,7 @@ class NewEvent:
     namespace: str
     data: Mapping[str, Any] = field(default_factory=dict[str, Any])
     priority: Priority = _OF_ITS_KIND
-    event_id: str = field(default_factory=lambda: new_id("e"))
+    event_id: str = field(default_factory=lambda: f"{_ids.prefix}_{next(_ids.numbers):x}")
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def __post_init__(self) -> None:

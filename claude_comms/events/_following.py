@@ -108,6 +108,7 @@ class Following(Subscription):
                     Missed(newest + 1, self._cursor, "the log ends before this cursor: it was lost or replaced")
                 )
                 self._cursor = newest
+            self._live = self._cursor >= last
         return self._inbox
 
     def _wants(self, event: Event) -> bool:

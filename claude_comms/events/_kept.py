@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from claude_comms.events._accepting import Accepted
-    from claude_comms.events._envelope import Event
     from claude_comms.events._fanout import Hub
 
 __all__ = ["KeptLog", "Retention"]
@@ -23,6 +23,8 @@ __all__ = ["KeptLog", "Retention"]
 _LOG = logging.getLogger(__name__)
 _CHUNK = 1000
 """How many events one round removes at most: so long nobody who publishes has to wait."""
+_ROW_BYTES = 250
+"""What an event takes on disk besides its data, roughly."""
 _REMOVE_AFTER = 250
 """How many new events cause a look at what is to be removed."""
 
@@ -75,17 +77,17 @@ class KeptLog:
             raise
         self.groups.committed()
 
-    def insert(self, batch: Sequence[Accepted]) -> list[Event]:
-        """Number the events and add them. In a transaction; `announce` follows it."""
+    def insert(self, batch: Sequence[Accepted]) -> None:
+        """Add the events, numbered from `last_seq` on. In a transaction; `advance` follows it."""
         insert(self._connection, self.last_seq + 1, batch, self._retention.now())
-        return [event.numbered(seq) for seq, event in enumerate(batch, self.last_seq + 1)]
 
-    def announce(self, events: Sequence[Event], sizes_bytes: Sequence[int]) -> None:
-        """They are durable: count them, and pass them on."""
-        if events:
-            self.last_seq = events[-1].seq
-            if self.hub is not None:
-                self.hub.announce(list(zip(events, sizes_bytes, strict=True)))
+    def advance(self, batch: Sequence[Accepted]) -> None:
+        """What was inserted is durable: count it, and pass it on."""
+        first_seq = self.last_seq + 1
+        self.last_seq += len(batch)
+        # In this order: who begins to listen after the question knows of the new number.
+        if self.hub is not None and self.hub.is_heard:
+            self.hub.announce([(event.numbered(seq), event.size_bytes) for seq, event in enumerate(batch, first_seq)])
 
     def tidy(self, new_events: int, *, idle: bool) -> int:
         """Remove something, where it is time for that: more than what has come. How many events that were."""
@@ -126,13 +128,28 @@ class KeptLog:
 
     def _dispensable_to(self) -> int:
         chunk_end = self.floor + _CHUNK
-        used = self._used_bytes()
-        if used > 2 * self._retention.retention_bytes:
-            return chunk_end
-        oldest = chunk_end if used > self._retention.retention_bytes else self._too_old_to(chunk_end)
-        if oldest <= self.floor:
-            return self.floor
-        return min(oldest, self.groups.settled_to(self.last_seq))
+        used, allowed = self._used_bytes(), self._retention.retention_bytes
+        if used > 2 * allowed:
+            return self._excess_to(chunk_end, used - 2 * allowed)
+        oldest = self._too_old_to(chunk_end)
+        if used > allowed:
+            oldest = max(oldest, self._excess_to(chunk_end, used - allowed))
+        return min(oldest, self.groups.settled_to(self.last_seq)) if oldest > self.floor else self.floor
+
+    def _excess_to(self, chunk_end: int, excess_bytes: int) -> int:
+        """The last of so many of the oldest events that together are as large as `excess_bytes`, about."""
+        (text,) = self._connection.execute(
+            "SELECT json_group_array(size_bytes) FROM"
+            " (SELECT size_bytes FROM events WHERE seq > ? AND seq <= ? ORDER BY seq)",
+            (self.floor, chunk_end),
+        ).fetchone()
+        last = self.floor
+        for size_bytes in json.loads(text):
+            if excess_bytes <= 0:
+                break
+            excess_bytes -= size_bytes + _ROW_BYTES
+            last += 1
+        return last
 
     def _too_old_to(self, chunk_end: int) -> int:
         cutoff = self._retention.now() - self._retention.retention_s

@@ -37,6 +37,7 @@ CREATE TABLE events (
     priority TEXT NOT NULL,
     time TEXT NOT NULL,
     data TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
     stored_at REAL NOT NULL,
     turn_id TEXT,
     instance_id TEXT
@@ -50,8 +51,9 @@ CREATE TABLE acknowledged (name TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY
 CREATE TABLE missed (name TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, reason TEXT NOT NULL) STRICT;
 """
 _COLUMNS = "seq, event_id, type, subject, namespace, priority, time, data"
-_INSERT = f"INSERT INTO events ({_COLUMNS}, stored_at, turn_id, instance_id) VALUES "
-_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = f"INSERT INTO events ({_COLUMNS}, size_bytes, stored_at, turn_id, instance_id) VALUES "
+_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PRIORITIES = {priority.value: priority for priority in Priority}
 _LARGEST_INSERT = 256
 _PAGE_BYTES = 8 << 20
 _AS_ONE = (
@@ -92,6 +94,7 @@ def insert(connection: sqlite3.Connection, first_seq: int, batch: Sequence[Accep
                 event.priority.value,
                 event.time_text,
                 event.data_text,
+                len(event.data_text),
                 stored_at,
                 event.turn_id,
                 event.instance_id,
@@ -106,15 +109,31 @@ def read_page(
     """The first events with `after` < seq <= `until` that fit: up to `limit`, or about 8 MB."""
     conditions, values = _conditions(wanted)
     where = " AND ".join(["seq > ?", "seq <= ?", *conditions])
-    # What stands before a row decides whether it still has room, so that the first always has.
-    some = (
-        f"SELECT * FROM (SELECT *, sum(length(data)) OVER (ORDER BY seq) - length(data) AS before FROM"
-        f" (SELECT {_COLUMNS} FROM events WHERE {where} ORDER BY seq LIMIT ?)) WHERE before < ?"
-    )
-    row = connection.execute(f"{_AS_ONE} ({some})", [after, until, *values, limit, _PAGE_BYTES]).fetchone()
-    events, size_bytes = _events(row[1])
-    cut = len(events) >= limit or size_bytes >= _PAGE_BYTES
-    return Page(events, events[-1].seq if cut else until, row[0])
+    chosen = f"FROM events WHERE {where} ORDER BY seq LIMIT ?"
+    bounds = [after, until, *values]
+    connection.execute("BEGIN")  # one snapshot for both
+    try:
+        row = connection.execute(
+            f"SELECT json_group_array(size_bytes) FROM (SELECT size_bytes {chosen})", [*bounds, limit]
+        ).fetchone()
+        sizes_bytes: list[int] = json.loads(row[0])
+        count = _fitting(sizes_bytes)
+        floor, text = connection.execute(f"{_AS_ONE} (SELECT {_COLUMNS} {chosen})", [*bounds, count]).fetchone()
+    finally:
+        connection.rollback()
+    events = _events(text)
+    cut = events and (count == limit or count < len(sizes_bytes))
+    return Page(events, events[-1].seq if cut else until, floor)
+
+
+def _fitting(sizes_bytes: Sequence[int]) -> int:
+    """How many of the first have room in a page; one always has."""
+    total = 0
+    for number, size_bytes in enumerate(sizes_bytes):
+        total += size_bytes
+        if number and total > _PAGE_BYTES:
+            return number
+    return len(sizes_bytes)
 
 
 def read_some(connection: sqlite3.Connection, seqs: Sequence[int]) -> list[Event]:
@@ -123,21 +142,20 @@ def read_some(connection: sqlite3.Connection, seqs: Sequence[int]) -> list[Event
         f"{_AS_ONE} (SELECT {_COLUMNS} FROM events WHERE seq IN (SELECT value FROM json_each(?)))",
         [json.dumps(list(seqs))],
     ).fetchone()
-    return _events(row[1])[0]
+    return _events(row[1])
 
 
-def _events(text: str) -> tuple[list[Event], int]:
-    """The events, and how long their data is."""
+def _events(text: str) -> list[Event]:
     rows: list[tuple[int, str, str, str, str, str, str, str]] = json.loads(text)
     rows.sort(key=lambda row: row[0])
-    return [_event(*row) for row in rows], sum(len(row[7]) for row in rows)
+    return [_event(*row) for row in rows]
 
 
 def _event(
     seq: int, event_id: str, type_: str, subject: str, namespace: str, priority: str, time: str, data: str
 ) -> Event:
     return Event(
-        seq, event_id, type_, subject, namespace, Priority(priority), datetime.fromisoformat(time), json.loads(data)
+        seq, event_id, type_, subject, namespace, _PRIORITIES[priority], datetime.fromisoformat(time), json.loads(data)
     )
 
 

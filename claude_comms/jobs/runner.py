@@ -13,10 +13,11 @@ import anyio
 from claude_comms.errors import ClaudeCommsError, DaemonError, DeadlineExceededError, InstanceStateError, StoreError
 from claude_comms.jobs import _errors
 from claude_comms.jobs._callbacks import Callbacks
+from claude_comms.jobs._ends import Ends
 from claude_comms.jobs._job import Job, JobState
 from claude_comms.jobs._progress import Progress
 from claude_comms.jobs._run import Run
-from claude_comms.jobs._telling import job_event
+from claude_comms.jobs._telling import guarded, job_event
 from claude_comms.jobs.store import Ending
 from claude_comms.types import new_id
 
@@ -38,7 +39,6 @@ _CLOSE_WAIT_S = 5.0
 _CANCEL_WITHIN_S = 15.0
 _STORE_AGAIN_AFTER_S = 1.0
 _REPLAY_WITHIN_S = 5.0
-_TELL_AT_ONCE = 4
 _LOOK_AGAIN_S = 60.0
 """The longest sleep before an expiry, in case somebody sets the clock meanwhile."""
 
@@ -50,7 +50,7 @@ class JobRunner:
     `max_queued` waiting ones `start` refuses. `check` raises what is wrong with a question before it is queued.
     `replay` gives the stored answer of a question that was asked under its idempotency key before, None where it
     was never asked, or raises why it failed: with it, a job whose answer was stored before its daemon died is done.
-    `callbacks` stand in for the runner's own.
+    `callbacks` stand in for the runner's own. Open it after what `ask` needs, and close it before that.
     """
 
     def __init__(
@@ -69,19 +69,17 @@ class JobRunner:
     ) -> None:
         self._store = store
         self._ask = ask
-        self._post = post
+        self._post = post = guarded(post)
         self._max_running = max_running
         self._max_queued = max_queued
         self._check = check
         self._replay = replay
         self._callbacks = callbacks or Callbacks(allow_remote=allow_remote_callbacks)
-        self._telling = asyncio.Semaphore(_TELL_AT_ONCE)
-        self._untold = 0
+        self._quiet = asyncio.Event()
+        self._ends = Ends(store, self._callbacks, post, self._quiet.set)
         self._progress = Progress(store, post, every_s=progress_every_s)
         self._runs: dict[str, Run] = {}
-        self._waiters: dict[str, set[asyncio.Event]] = {}
         self._wake = asyncio.Event()
-        self._quiet = asyncio.Event()
         self._stopping = asyncio.Event()
         self._draining = self._closed = False
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -97,7 +95,7 @@ class JobRunner:
         self._host = asyncio.create_task(self._serve(ready), name="claude-comms jobs")
         await ready.wait()
         for job in untold:
-            self._tell_later(job)
+            self._ends.tell(job)
 
     async def drain(self, timeout_s: float) -> bool:
         """Start no more jobs, and wait for the running ones. Whether they have ended within `timeout_s` seconds."""
@@ -113,6 +111,7 @@ class JobRunner:
         Queued jobs stay queued, and callbacks that were not told stay due, for whoever opens the store next.
         """
         self._draining = self._closed = True
+        self._ends.tell_no_more()
         self._wake.set()
         with anyio.move_on_after(_CLOSE_WAIT_S):
             async with anyio.create_task_group() as stopping:
@@ -128,13 +127,12 @@ class JobRunner:
             for run in tuple(self._runs.values()):
                 await self._finish(run, run.ending or run.stopped())
         await self._callbacks.close()
-        for events in self._waiters.values():
-            for event in events:
-                event.set()
+        self._ends.release()
 
     async def _serve(self, ready: asyncio.Event) -> None:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
+            self._ends.tell_in(tasks)
             tasks.start_soon(self._progress.keep_telling)
             ready.set()
             await self._dispatch()
@@ -143,7 +141,7 @@ class JobRunner:
 
     async def _until_quiet(self) -> None:
         """Until nothing runs and nobody is being told."""
-        while self._runs or self._untold:
+        while self._runs or self._ends.telling:
             self._quiet.clear()
             await self._quiet.wait()
 
@@ -172,7 +170,7 @@ class JobRunner:
             self._wake.clear()
             try:
                 for job in await self._store.expire():
-                    self._over(job)
+                    self._ends.over(job)
                 await self._fill()
                 wait_s = await self._until_expiry_s()
             except StoreError as error:
@@ -207,9 +205,15 @@ class JobRunner:
 
     async def _carry_out(self, run: Run) -> None:
         try:
-            await self._finish(run, await run.carry_out())
+            ending = await run.carry_out()
+            await (self._put_back(run) if ending is None else self._finish(run, ending))
         except Exception:  # noqa: BLE001 - it stays as running, and is marked at the next start
             _LOG.exception("the end of job %s could not be kept", run.job_id)
+
+    async def _put_back(self, run: Run) -> None:
+        """Queue it again: it was stopped before it could ask."""
+        await self._store.put_back(run.job_id)
+        self._gone(run)
 
     async def _finish(self, run: Run, ending: Ending) -> None:
         """Keep how it ended, however long the store takes to be there again: the job runs until that is kept."""
@@ -220,46 +224,14 @@ class JobRunner:
             except StoreError as error:
                 _LOG.warning("the end of job %s waits for the store: %s", run.job_id, error)
                 await anyio.sleep(_STORE_AGAIN_AFTER_S)
+        self._gone(run)
+        self._ends.over(job)
+
+    def _gone(self, run: Run) -> None:
         run.ended.set()
         self._runs.pop(run.job_id, None)
-        self._over(job)
         self._wake.set()
-
-    def _over(self, job: Job) -> None:
-        """Tell everybody that the job has ended."""
-        self._post(job_event(job))
-        for event in self._waiters.pop(job.job_id, ()):
-            event.set()
-        if job.callback is not None:
-            self._tell_later(job)
         self._quiet.set()
-
-    # --- telling -------------------------------------------------------------------------------
-
-    def _tell_later(self, job: Job) -> None:
-        if self._tasks is not None and not self._closed:
-            self._untold += 1
-            self._tasks.start_soon(self._tell, job)
-
-    async def _tell(self, job: Job) -> None:
-        """Tell the callback, then keep that it was told: after a crash between the two it is told again."""
-        try:
-            async with self._telling:
-                result = await self._told(job)
-                told = await self._store.told(job.job_id, result)
-                self._post(job_event(told, "callback", callback_result=result))
-        except StoreError as error:
-            _LOG.warning("the callback of job %s was told, which could not be kept: %s", job.job_id, error)
-        finally:
-            self._untold -= 1
-            self._quiet.set()
-
-    async def _told(self, job: Job) -> str:
-        try:
-            return await self._callbacks.tell(job)
-        except Exception as error:  # noqa: BLE001 - a callback's trouble must not end all jobs
-            _LOG.exception("the callback of job %s", job.job_id)
-            return f"failed: {type(error).__name__}"
 
     # --- the callers' side ---------------------------------------------------------------------
 
@@ -273,10 +245,12 @@ class JobRunner:
         if self._check is not None:
             await self._check(request.question)
         job_id = new_id("j")
-        job = await self._store.add(request, job_id=job_id, max_queued=self._max_queued)
+        try:
+            job = await self._store.add(request, job_id=job_id, max_queued=self._max_queued)
+        finally:
+            self._wake.set()  # a caller who goes away now leaves a queued job
         if job.job_id == job_id:
             self._post(job_event(job))
-            self._wake.set()
         return job
 
     async def list(self, *, state: JobState | None = None, limit: int = 50) -> builtins.list[Job]:
@@ -290,13 +264,8 @@ class JobRunner:
     async def wait(self, wanted: str, *, timeout_s: float | None = None) -> Job:
         """One once it has ended; DeadlineExceededError after `timeout_s` seconds, DaemonError where this is closed."""
         job = await self.get(wanted)
-        event = asyncio.Event()
-        self._waiters.setdefault(job.job_id, set()).add(event)
-        try:
-            with anyio.move_on_after(timeout_s):
-                return await self._ended(job.job_id, event)
-        finally:
-            self._forget(job.job_id, event)
+        with self._ends.awaited(job.job_id) as event, anyio.move_on_after(timeout_s):
+            return await self._ended(job.job_id, event)
         raise DeadlineExceededError(
             f"the job {job.job_id} has not ended within {timeout_s:g} s. It goes on; wait again.", deadline_s=timeout_s
         )
@@ -308,7 +277,7 @@ class JobRunner:
         """
         job, changed = await self._store.cancel_queued(wanted)
         if changed:
-            self._over(job)
+            self._ends.over(job)
         if job.state is not JobState.RUNNING:
             return job
         run = self._runs.get(job.job_id)
@@ -334,13 +303,6 @@ class JobRunner:
                 f"another process runs the job {job.job_id}. Cancel it there.", state="busy", wanted="idle"
             )
         return job
-
-    def _forget(self, job_id: str, event: asyncio.Event) -> None:
-        events = self._waiters.get(job_id)
-        if events is not None:
-            events.discard(event)
-            if not events:
-                del self._waiters[job_id]
 
     def _refuse_closed(self) -> None:
         if self._closed:

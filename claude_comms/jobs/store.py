@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anyio import to_thread
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, literal_column, select, update
 
-from claude_comms.errors import ConfigError, JobNotFoundError, PoolExhaustedError
+from claude_comms.errors import JobNotFoundError
 from claude_comms.jobs import _errors
+from claude_comms.jobs._adding import IS_QUEUED, new_values, refuse_beyond, with_key
 from claude_comms.jobs._job import Job, JobState
-from claude_comms.jobs._rows import dumps, job_from, question_from, question_values
+from claude_comms.jobs._rows import dumps, job_from, question_from
 from claude_comms.jobs._tables import jobs
 from claude_comms.types import Question, new_id
 
@@ -29,9 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Changed", "Ending", "JobStore", "KeptJob"]
 
 _MOST_MATCHES = 10
-_MOST_SECONDS = 366 * 86400.0
-_LARGEST_PRIORITY = 2**31
-_RETRY_AFTER_S = 10.0
+_IS_RUNNING = jobs.c.state == literal_column("'running'")
 
 
 class KeptJob(NamedTuple):
@@ -81,13 +78,13 @@ class JobStore:
         twice (ConfigError if it was another question's). ContextError names what of the question is no JSON value,
         ConfigError a priority or expiry that cannot be. PoolExhaustedError while `max_queued` jobs wait.
         """
-        values = {"job_id": job_id or new_id("j"), **_new_values(request)}
+        values = {"job_id": job_id or new_id("j"), **new_values(request)}
 
         def write(connection: Connection) -> Job:
-            known = _with_key(connection, values)
+            known = with_key(connection, values)
             if known is not None:
                 return known
-            _refuse_beyond(connection, max_queued)
+            refuse_beyond(connection, max_queued)
             connection.execute(insert(jobs).values(values))
             return _load(connection, values["job_id"])
 
@@ -98,7 +95,7 @@ class JobStore:
         now = datetime.now(UTC)
 
         def write(connection: Connection) -> KeptJob | None:
-            waits = (jobs.c.state == "queued") & (jobs.c.expires_at.is_(None) | (jobs.c.expires_at > now))
+            waits = IS_QUEUED & (jobs.c.expires_at.is_(None) | (jobs.c.expires_at > now))
             # Two steps down one index: in one, all of the highest priority would be sorted for the first of them.
             highest = select(func.max(jobs.c.priority)).where(waits).scalar_subquery()
             first = select(jobs).where(waits, jobs.c.priority == highest).order_by(jobs.c.seq).limit(1)
@@ -122,14 +119,14 @@ class JobStore:
         now = datetime.now(UTC)
 
         def write(connection: Connection) -> list[Job]:
-            over = select(jobs).where(jobs.c.state == "queued", jobs.c.expires_at <= now)
+            over = select(jobs).where(IS_QUEUED, jobs.c.expires_at <= now)
             return [_expire(connection, job_from(row), now) for row in connection.execute(over).all()]
 
         return await self._database.write(write)
 
     async def next_expiry(self) -> datetime | None:
         """When the first of the queued ones expires; None where none does."""
-        first = select(func.min(jobs.c.expires_at)).where(jobs.c.state == "queued", jobs.c.expires_at.is_not(None))
+        first = select(func.min(jobs.c.expires_at)).where(IS_QUEUED, jobs.c.expires_at.is_not(None))
         return await self._database.read(lambda connection: connection.execute(first).scalar_one())
 
     # --- what is being asked -------------------------------------------------------------------
@@ -159,7 +156,7 @@ class JobStore:
             job_id = _resolve(connection, wanted)
             thread_id = _load(connection, job_id).thread_id
             ending = Ending(JobState.CANCELLED, error=_errors.cancelled(thread_id, started=False))
-            queued = (jobs.c.job_id == job_id) & (jobs.c.state == "queued")
+            queued = (jobs.c.job_id == job_id) & IS_QUEUED
             return _end(connection, queued, job_id, ending)
 
         return await self._database.write(write)
@@ -168,10 +165,10 @@ class JobStore:
         """Those that run in the name of dead owners, oldest first."""
 
         def read(connection: Connection) -> list[KeptJob]:
-            running = select(jobs).where(jobs.c.state == "running").order_by(jobs.c.seq)
+            running = select(jobs).where(_IS_RUNNING).order_by(jobs.c.seq)
             return [KeptJob(job_from(row), _question(row)) for row in connection.execute(running) if row.owner in dead]
 
-        owners = select(jobs.c.owner).where(jobs.c.state == "running").distinct()
+        owners = select(jobs.c.owner).where(_IS_RUNNING).distinct()
         alive_or_dead = await self._database.read(lambda connection: connection.execute(owners).scalars().all())
         dead = await to_thread.run_sync(self._owner.dead_owners, alive_or_dead)
         return await self._database.read(read) if dead else []
@@ -188,7 +185,7 @@ class JobStore:
             ended: list[Job] = []
             for job in left:
                 ending = known.get(job.job_id) or Ending(JobState.FAILED, error=_errors.abandoned(job.thread_id))
-                running = (jobs.c.job_id == job.job_id) & (jobs.c.state == "running")
+                running = (jobs.c.job_id == job.job_id) & _IS_RUNNING
                 end, changed = _end(connection, running, job.job_id, ending)
                 ended += [end] if changed else []
             return ended
@@ -226,63 +223,7 @@ class JobStore:
         return await self._database.write(write)
 
     def _mine(self, job_id: str) -> Any:
-        return (jobs.c.job_id == job_id) & (jobs.c.state == "running") & (jobs.c.owner == self._owner.owner_id)
-
-
-def _new_values(request: JobRequest) -> dict[str, Any]:
-    question, now = request.question, datetime.now(UTC)
-    _refuse_impossible(request)
-    lasts = None if request.expires_in_s is None else timedelta(seconds=request.expires_in_s)
-    values = question_values(question)
-    return {
-        "state": "queued",
-        "source": question.source,
-        "target": question.target,
-        "prompt": question.prompt,
-        "question": dumps(values),
-        "idempotency_key": question.idempotency_key,
-        "priority": request.priority,
-        "created_at": now,
-        "expires_at": None if lasts is None else now + lasts,
-        "thread_id": question.thread_id,
-        "callback": dumps(request.callback),
-    }
-
-
-def _refuse_impossible(request: JobRequest) -> None:
-    lasts = request.expires_in_s
-    if lasts is not None and not (math.isfinite(lasts) and 0 < lasts <= _MOST_SECONDS):
-        raise ConfigError(f"expires_in_s: {lasts!r} cannot be. Give seconds from now, up to {_MOST_SECONDS:g}.")
-    if not -_LARGEST_PRIORITY <= request.priority < _LARGEST_PRIORITY:
-        raise ConfigError(f"priority: {request.priority} cannot be. Give a whole number around 0.")
-
-
-def _refuse_beyond(connection: Connection, most: int | None) -> None:
-    if most is None:
-        return
-    queued = select(func.count()).select_from(jobs).where(jobs.c.state == "queued")
-    if connection.execute(queued).scalar_one() >= most:
-        raise PoolExhaustedError(
-            f"{most} jobs wait already. Start it later, or cancel some.", limit=most, retry_after_s=_RETRY_AFTER_S
-        )
-
-
-_SAME = ("source", "target", "prompt", "data", "schema", "template", "context")
-"""What makes two questions the same for an idempotency key."""
-
-
-def _with_key(connection: Connection, values: Mapping[str, Any]) -> Job | None:
-    """The job that has the key of `values` already."""
-    key = values["idempotency_key"]
-    if key is None:
-        return None
-    row = connection.execute(select(jobs).where(jobs.c.idempotency_key == key)).one_or_none()
-    if row is None:
-        return None
-    known, wanted = json.loads(row.question), json.loads(values["question"])
-    if any(known.get(name) != wanted.get(name) for name in _SAME):
-        raise ConfigError(f"the idempotency key {key!r} belongs to another job's question. Take a new key.")
-    return job_from(row)
+        return (jobs.c.job_id == job_id) & _IS_RUNNING & (jobs.c.owner == self._owner.owner_id)
 
 
 def _question(row: Any) -> Question:

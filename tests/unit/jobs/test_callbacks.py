@@ -18,6 +18,7 @@ from claude_comms.jobs._callbacks import Callbacks
 from claude_comms.jobs._url import find_place
 from claude_comms.jobs.store import Ending, JobStore
 from claude_comms.storage import OwnerLock
+from claude_comms.testing.scripted import Stall
 from claude_comms.types import Question
 
 if TYPE_CHECKING:
@@ -42,6 +43,16 @@ def job(callback: str | tuple[str, ...]) -> Job:
 
 def python(code: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-I", "-c", code, *arguments)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether it ends within 10 s; what nobody has waited for yet has ended, too."""
+    try:
+        process = psutil.Process(pid)
+        gone, _ = psutil.wait_procs([process], timeout=0 if process.status() == psutil.STATUS_ZOMBIE else 10)
+        return bool(gone) or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @pytest.fixture
@@ -101,7 +112,7 @@ async def test_a_command_that_does_not_end_is_killed_with_its_children(tmp_path:
     )
     assert await callbacks.tell(job(python(hang, str(place)))) == "failed: killed after 3 s"
     for pid in place.read_text().split():
-        assert not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
+        assert await anyio.to_thread.run_sync(is_gone, int(pid))
 
 
 async def test_a_command_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
@@ -115,10 +126,9 @@ async def test_a_command_dies_with_the_process_that_started_it(tmp_path: Path) -
     os.mkfifo(place)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
     async with await anyio.open_process([sys.executable, "-c", code, str(place)], env=environment) as parent:
-        command = psutil.Process(int(await anyio.to_thread.run_sync(place.read_text)))
+        command = int(await anyio.to_thread.run_sync(place.read_text))
         parent.send_signal(signal.SIGKILL)
-    await anyio.to_thread.run_sync(lambda: psutil.wait_procs([command], timeout=10))
-    assert not command.is_running() or command.status() == psutil.STATUS_ZOMBIE
+    assert await anyio.to_thread.run_sync(is_gone, command)
 
 
 async def test_a_program_that_is_gone_by_then_is_a_failure(callbacks: Callbacks) -> None:
@@ -307,3 +317,18 @@ async def test_callbacks_that_a_death_left_untold_are_told_after_it(house: House
     for left in (over, running):
         assert await until_told(house, left.job_id) == "HTTP 200"
     assert (await runner.get(running.job_id)).state is JobState.FAILED
+
+
+async def test_a_callback_that_closing_left_untold_is_told_by_the_next(
+    house: House, respx_mock: respx.MockRouter
+) -> None:
+    route = respx_mock.post(HERE).respond(200)
+    house.backend.add(Stall(after="Half"))
+    runner = await house.runner()
+    started = await runner.start(JobRequest(Question("marker", "arangodb", "?"), callback=HERE))
+    await house.until("progress", started.job_id)
+    await runner.close()
+    assert not route.called
+    await house.runner()
+    assert await until_told(house, started.job_id) == "HTTP 200"
+    assert json.loads(route.calls.last.request.content)["error"]["type"] == "DaemonError"

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from claude_comms.errors import ConfigError, ContextError, JobNotFoundError, PoolExhaustedError
 from claude_comms.jobs import JobRequest, JobState
 from claude_comms.jobs._tables import METADATA, jobs
 from claude_comms.jobs.store import Ending, JobStore
-from claude_comms.storage import Database, OwnerLock
+from claude_comms.storage import Database, OwnerLock, driver_of
 from claude_comms.types import Question
 
 if TYPE_CHECKING:
@@ -256,3 +256,36 @@ async def test_only_ended_jobs_with_a_callback_are_to_be_told_and_once(store: Jo
     told = await store.told(loud, "HTTP 204")
     assert told.callback_result == "HTTP 204"
     assert await store.untold() == []
+
+
+@pytest.mark.parametrize(
+    ("call", "index"),
+    [
+        ("claim", "jobs_queued"),
+        ("expire", "jobs_expiring"),
+        ("next_expiry", "jobs_expiring"),
+        ("abandoned", "jobs_running"),
+        ("untold", "jobs_untold"),
+    ],
+)
+async def test_what_is_asked_again_and_again_does_not_look_through_ended_jobs(
+    store: JobStore, database: Database, call: str, index: str
+) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    for connection in (*database._readers, database._open_writer()._connection):
+        event.listen(connection, "before_cursor_execute", note)
+    await getattr(store, call)()
+    reading = [query for query in asked if "FROM jobs" in query[0]]
+    assert reading
+
+    def steps(connection: Connection) -> list[str]:
+        driver = driver_of(connection)
+        return [str(row[3]) for query, given in reading for row in driver.execute(f"EXPLAIN QUERY PLAN {query}", given)]
+
+    found = [step for step in await database.read(steps) if "jobs" in step]
+    assert found
+    assert all(index in step for step in found), found

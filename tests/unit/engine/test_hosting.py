@@ -1,0 +1,154 @@
+"""An engine that hosts for everybody: its instances come back, some are kept ready, jobs run."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from claude_comms.engine import LocalEngine
+from claude_comms.errors import (
+    BudgetExceededError,
+    DaemonError,
+    DeadlineExceededError,
+    PermissionDeniedError,
+    TurnFailedError,
+)
+from claude_comms.events import EventFilter
+from claude_comms.jobs import JobRequest, JobState
+from claude_comms.settings import Settings
+from claude_comms.testing.scripted import ScriptedBackend, Stall
+from claude_comms.types import InstanceLimits, InstanceState, Pair, Question
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from claude_comms.types import InstanceInfo
+
+pytestmark = pytest.mark.anyio
+
+PAIR = Pair("marker", "arangodb")
+ASKED = Question("marker", "arangodb", "How?")
+
+
+@asynccontextmanager
+async def hosting(home: Path, backend: ScriptedBackend | None = None, **settings: Any) -> AsyncGenerator[LocalEngine]:
+    backend = backend or ScriptedBackend()
+    given = Settings.load({"home": home, "backend": backend.name, **settings})
+    engine = LocalEngine(given, backends={backend.name: backend}, hosting=True)
+    await engine.open()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+def holding(folder: Path, text: str) -> list[Path]:
+    """The files below `folder` that hold `text`."""
+    return [file for file in folder.rglob("*") if file.is_file() and text.encode() in file.read_bytes()]
+
+
+async def test_instances_come_back_with_their_names_limits_and_conversations(claude_comms_home: Path) -> None:
+    limits = InstanceLimits(max_turns=7)
+    async with hosting(claude_comms_home) as engine:
+        started = await engine.instances.start(PAIR, name="mine", limits=limits)
+        reply = await (await engine.ask(replace(ASKED, instance_id=started.instance_id))).reply()
+        await engine.instances.start(PAIR, name="resting")
+        await engine.instances.pause("resting")
+        await engine.instances.start(PAIR, name="gone")
+        await engine.instances.stop("gone")
+    async with hosting(claude_comms_home) as engine:
+        by_name = {instance.name: instance for instance in await engine.instances.list()}
+        assert by_name.keys() == {"mine", "resting"}
+        mine = by_name["mine"]
+        assert (mine.instance_id, mine.state, mine.turns) == (started.instance_id, InstanceState.HIBERNATED, 1)
+        assert (mine.thread_id, mine.limits) == (reply.thread_id, limits)
+        assert by_name["resting"].state is InstanceState.PAUSED
+        again = await (await engine.ask(replace(ASKED, thread_id=reply.thread_id))).reply()
+        assert again.instance_id == started.instance_id
+
+
+async def test_an_instance_with_variables_of_its_own_does_not_come_back_without_them(claude_comms_home: Path) -> None:
+    canary = "the-value-of-the-variable"
+    async with hosting(claude_comms_home) as engine:
+        await engine.instances.start(PAIR, environment={"TOKEN": canary})
+    assert not holding(claude_comms_home, canary)
+    async with hosting(claude_comms_home) as engine:
+        assert await engine.instances.list() == []
+
+
+async def test_a_grant_that_the_module_does_not_have_is_refused_by_name(claude_comms_home: Path) -> None:
+    async with hosting(claude_comms_home) as engine:
+        with pytest.raises(PermissionDeniedError) as caught:
+            await engine.instances.start(PAIR, grants=["Bash"])
+    assert caught.value.grant == "Bash"
+
+
+async def test_an_instance_refuses_questions_beyond_its_tokens_and_says_so(claude_comms_home: Path) -> None:
+    async with hosting(claude_comms_home) as engine:
+        started = await engine.instances.start(PAIR, limits=InstanceLimits(max_tokens=1))
+        question = replace(ASKED, instance_id=started.instance_id)
+        await (await engine.ask(question)).reply()
+        with pytest.raises(BudgetExceededError):
+            await (await engine.ask(question)).reply()
+        told = await engine.bus.read(EventFilter(types=("budget.*",)))
+    assert "budget.exceeded" in [event.type for event in told]
+
+
+async def test_an_instance_keeps_its_own_deadline_where_a_question_has_none(claude_comms_home: Path) -> None:
+    async with hosting(claude_comms_home, ScriptedBackend(Stall())) as engine:
+        started = await engine.instances.start(PAIR, limits=InstanceLimits(deadline_s=0.05))
+        with anyio.fail_after(10), pytest.raises(DeadlineExceededError):
+            await (await engine.ask(replace(ASKED, instance_id=started.instance_id))).reply()
+
+
+async def test_a_stalled_turn_is_told_and_stopped(claude_comms_home: Path) -> None:
+    async with hosting(claude_comms_home, ScriptedBackend(Stall(after="half")), stall_s=0.05) as engine:
+        with anyio.fail_after(10), pytest.raises(TurnFailedError) as caught:
+            await (await engine.ask(replace(ASKED, turn_id="t_1"))).reply()
+        told = await engine.bus.read(EventFilter(turn_id="t_1"))
+    assert (caught.value.reason, caught.value.partial) == ("stalled", "half")
+    assert [event.type for event in told if event.type in ("turn.stalled", "turn.failed")] == [
+        "turn.stalled",
+        "turn.failed",
+    ]
+
+
+async def test_instances_are_kept_ready_for_the_pairs_that_the_settings_name(claude_comms_home: Path) -> None:
+    async def ready(engine: LocalEngine, count: int) -> list[InstanceInfo]:
+        with anyio.fail_after(10):
+            while True:
+                every = await engine.instances.list()
+                found = [one for one in every if one.thread_id is None and one.state is InstanceState.IDLE]
+                if len(found) == count:
+                    return found
+                await anyio.lowlevel.checkpoint()
+
+    async with hosting(claude_comms_home, prewarm={"marker/arangodb": 2, "nobody/arangodb": 1}) as engine:
+        kept = {instance.instance_id for instance in await ready(engine, 2)}
+        reply = await (await engine.ask(ASKED)).reply()
+        assert reply.instance_id in kept
+        assert reply.instance_id not in {instance.instance_id for instance in await ready(engine, 2)}
+
+
+async def test_background_questions_are_answered(claude_comms_home: Path) -> None:
+    async with hosting(claude_comms_home) as engine:
+        job = await engine.jobs.start(JobRequest(ASKED))
+        done = await engine.jobs.wait(job.job_id, timeout_s=10)
+        assert done.state is JobState.DONE
+        assert done.reply is not None
+        assert (await engine.get_conversation(done.reply["thread_id"])).message_count == 2
+
+
+async def test_without_hosting_a_background_question_is_refused(claude_comms_home: Path) -> None:
+    engine = LocalEngine(Settings.load({"home": claude_comms_home}))
+    await engine.open()
+    try:
+        with pytest.raises(DaemonError, match="daemon start"):
+            await engine.jobs.start(JobRequest(ASKED))
+    finally:
+        await engine.close()
