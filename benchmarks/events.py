@@ -44,13 +44,27 @@ def _new() -> NewEvent:
     )
 
 
-def _line(label: str, count: int, took_s: float, waits_s: list[float], beside: str = "") -> None:
+class _Clock:
+    """The time since it was made, and the processor's time of this process."""
+
+    def __init__(self) -> None:
+        self._begin, self._busy = time.perf_counter(), time.process_time()
+
+    def line(self, label: str, count: int, waits_s: list[float], rival: float = 0.0) -> float:
+        """Print what came of `count` events; events a second."""
+        took_s, busy_s = time.perf_counter() - self._begin, time.process_time() - self._busy
+        beside = f"   {count / took_s / rival:4.1f} x rival" if rival else ""
+        _line(label, count, took_s, waits_s, f"   processor {busy_s / count * 1e6:4.0f} us each{beside}")
+        return count / took_s
+
+
+def _line(label: str, count: int, took_s: float, waits_s: list[float], beside: str) -> None:
     waits = ""
     if waits_s:
         waits_s.sort()
         middle, last = waits_s[len(waits_s) // 2], waits_s[min(len(waits_s) - 1, int(len(waits_s) * 0.99))]
         waits = f"   p50 {middle * 1000:6.2f} ms   p99 {last * 1000:6.2f} ms   slowest {waits_s[-1] * 1000:7.2f} ms"
-    print(f"{label:46} {count / took_s:8,.0f} events/s{waits}{beside}", flush=True)
+    print(f"{label:48} {count / took_s:8,.0f} events/s{waits}{beside}", flush=True)
 
 
 def _rival(directory: Path, count: int) -> float:
@@ -65,7 +79,7 @@ def _rival(directory: Path, count: int) -> float:
     connection.execute("CREATE INDEX by_turn ON events (turn_id)")
     connection.execute("CREATE INDEX by_instance ON events (instance_id)")
     waits: list[float] = []
-    begin = time.perf_counter()
+    clock = _Clock()
     for _ in range(count):
         started = time.perf_counter()
         event = _new()
@@ -85,10 +99,9 @@ def _rival(directory: Path, count: int) -> float:
             ),
         )
         waits.append(time.perf_counter() - started)
-    took = time.perf_counter() - begin
+    speed = clock.line("rival: sqlite3, a commit for each event", count, waits)
     connection.close()
-    _line("rival: sqlite3, a commit for each event", count, took, waits)
-    return count / took
+    return speed
 
 
 async def _publishers(log: EventLog, count: int, publishers: int, rival: float) -> None:
@@ -100,11 +113,9 @@ async def _publishers(log: EventLog, count: int, publishers: int, rival: float) 
             await log.publish(_new())
             waits.append(time.perf_counter() - started)
 
-    begin = time.perf_counter()
+    clock = _Clock()
     await asyncio.gather(*(publish() for _ in range(publishers)))
-    took = time.perf_counter() - begin
-    beside = f"   {len(waits) / took / rival:4.1f} x rival"
-    _line(f"{publishers:2} publishers, each in a row", len(waits), took, waits, beside)
+    clock.line(f"{publishers:2} publishers, each in a row", len(waits), waits, rival)
 
 
 async def _steady(log: EventLog, rate: int, seconds: float) -> None:
@@ -115,7 +126,7 @@ async def _steady(log: EventLog, rate: int, seconds: float) -> None:
         await log.publish(_new())
         waits.append(time.perf_counter() - due)
 
-    begin = time.perf_counter()
+    clock, begin = _Clock(), time.perf_counter()
     sent = 0
     while (now := time.perf_counter()) < begin + seconds:
         while sent < (now - begin) * rate:
@@ -126,18 +137,17 @@ async def _steady(log: EventLog, rate: int, seconds: float) -> None:
             sent += 1
         await asyncio.sleep(0.0005)
     await asyncio.gather(*tasks)
-    _line(f"at a steady {rate:,} a second, each waited for", len(waits), time.perf_counter() - begin, waits)
+    clock.line(f"at a steady {rate:,} a second, each waited for", len(waits), waits)
 
 
 async def _posted(log: EventLog, count: int, rival: float) -> None:
-    begin = time.perf_counter()
+    clock = _Clock()
     for _ in range(count // 1000):
         for _ in range(1000):
             log.post(_new())
         await asyncio.sleep(0)
     await log.publish(_new())
-    took = time.perf_counter() - begin
-    _line("posted, until all are durable", count, took, [], f"   {count / took / rival:4.1f} x rival")
+    clock.line("posted, until all are durable", count, [], rival)
 
 
 async def _end_to_end(log: EventLog, count: int, rival: float) -> None:
@@ -168,11 +178,9 @@ async def _end_to_end(log: EventLog, count: int, rival: float) -> None:
             await group.acknowledge(events)
             done += len(events)
 
-    begin = time.perf_counter()
+    clock = _Clock()
     await asyncio.gather(follow(), work(), *(publish() for _ in range(64)))
-    took = time.perf_counter() - begin
-    beside = f"   {len(waits) / took / rival:4.1f} x rival"
-    _line("published in eights, heard, taken, acknowledged", len(waits), took, waits, beside)
+    clock.line("published in eights, heard, taken, acknowledged", len(waits), waits, rival)
 
 
 async def _with_log(directory: Path, run: Callable[[EventLog], Awaitable[None]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import shlex
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -9,9 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["MCP_GRANT", "McpServer", "McpServerName", "granted_server", "how_to_define"]
+__all__ = [
+    "MCP_GRANT",
+    "McpServer",
+    "McpServerName",
+    "changed_servers",
+    "granted_definitions",
+    "granted_server",
+    "how_to_define",
+]
 
 MCP_GRANT = "mcp:"
 """``mcp:NAME`` lets an instance use all tools of the server NAME, ``mcp:NAME/TOOL`` one of them."""
@@ -68,6 +78,14 @@ class McpServer(BaseModel):
         """The program as it is called, or the address; no secrets."""
         return self.url or shlex.join((self.command or "", *self.args))
 
+    @property
+    def digest(self) -> str:
+        """A hash of what the user was shown and agreed to: program and arguments, or address, and which variables or
+        headers it gets. Their values are not in it: a token may be renewed without a new question.
+        """
+        content = json.dumps([self.command, self.args, sorted(self.env), self.url, sorted(self.headers)])
+        return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
     def told(self, *, withheld: Iterable[str] = ()) -> dict[str, Any]:
         """The server as Claude Code's ``--mcp-config`` has it, secrets included.
 
@@ -82,6 +100,21 @@ class McpServer(BaseModel):
 def granted_server(grant: str) -> str | None:
     """The name of the server that a grant is about; None for any other grant."""
     return grant.removeprefix(MCP_GRANT).partition("/")[0] if grant.startswith(MCP_GRANT) else None
+
+
+def granted_definitions(grants: Iterable[str], servers: Mapping[str, McpServer]) -> dict[str, str]:
+    """The digests of the servers among `grants` as they are defined now, by name; none for one that is not defined."""
+    names = dict.fromkeys(filter(None, map(granted_server, grants)))
+    return {name: servers[name].digest for name in names if name in servers}
+
+
+def changed_servers(
+    grants: Iterable[str], agreed: Mapping[str, str], servers: Mapping[str, McpServer]
+) -> tuple[str, ...]:
+    """The servers among `grants` whose definition is not the one that was `agreed` to, by the digests of
+    `granted_definitions`: changed since, or made since.
+    """
+    return tuple(name for name, digest in granted_definitions(grants, servers).items() if agreed.get(name) != digest)
 
 
 def how_to_define(name: str) -> str:

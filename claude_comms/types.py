@@ -361,6 +361,9 @@ class TurnRequest:
     """The backend's own memory of this conversation, where it has one."""
     deadline: float | None = None
     """On `anyio.current_time()`'s clock."""
+    check_spent: Callable[[Sequence[Usage]], None] | None = None
+    """Takes what each request to the model has used in this turn so far, and raises BudgetExceededError once that is
+    more than is allowed. A backend whose turn may need several requests calls it before it goes on."""
 
 
 @dataclass(frozen=True, slots=True)

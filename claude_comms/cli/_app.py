@@ -5,13 +5,16 @@ from typing import Annotated
 
 import typer
 
-from claude_comms.cli import _ask, _conversations, _machine, _modules
+from claude_comms.cli import _ask, _conversations, _instances, _jobs, _machine, _modules
 from claude_comms.cli import _console as console
+from claude_comms.cli._daemon import daemon
 from claude_comms.cli._panels import Panels
+from claude_comms.cli._usage import usage
 
 __all__ = ["app"]
 
 _ASK, _MODULES, _CONVERSATIONS, _MACHINE = "Ask", "Modules", "Conversations", "This machine"
+_INSTANCES, _JOBS = "Instances", "Background questions"
 
 app = typer.Typer(
     name="claude-comms",
@@ -60,6 +63,24 @@ app.command("search-conversations", rich_help_panel=_CONVERSATIONS)(_conversatio
 app.command("export-conversation", rich_help_panel=_CONVERSATIONS)(_conversations.export_conversation)
 app.command("archive-conversation", rich_help_panel=_CONVERSATIONS)(_conversations.archive_conversation)
 
+app.command("start-instance", rich_help_panel=_INSTANCES)(_instances.start_instance)
+app.command("list-instances", rich_help_panel=_INSTANCES)(_instances.list_instances)
+app.command("query-instance", rich_help_panel=_INSTANCES)(_instances.query_instance)
+app.command("monitor-instance", rich_help_panel=_INSTANCES)(_instances.monitor_instance)
+app.command("listen-module", rich_help_panel=_INSTANCES)(_instances.listen_module)
+app.command("pause-instance", rich_help_panel=_INSTANCES)(_instances.pause_instance)
+app.command("resume-instance", rich_help_panel=_INSTANCES)(_instances.resume_instance)
+app.command("interrupt-instance", rich_help_panel=_INSTANCES)(_instances.interrupt_instance)
+app.command("attach-instance", rich_help_panel=_INSTANCES)(_instances.attach_instance)
+app.command("stop-instance", rich_help_panel=_INSTANCES)(_instances.stop_instance)
+
+app.command("list-jobs", rich_help_panel=_JOBS)(_jobs.list_jobs)
+app.command("show-job", rich_help_panel=_JOBS)(_jobs.show_job)
+app.command("wait-job", rich_help_panel=_JOBS)(_jobs.wait_job)
+app.command("cancel-job", rich_help_panel=_JOBS)(_jobs.cancel_job)
+
+app.add_typer(daemon, name="daemon", rich_help_panel=_MACHINE)
+app.command("usage", rich_help_panel=_MACHINE)(usage)
 app.command("demo", rich_help_panel=_MACHINE)(_machine.demo)
 app.command("doctor", rich_help_panel=_MACHINE)(_machine.doctor)
 app.add_typer(_machine.config, name="config", rich_help_panel=_MACHINE)

@@ -11,14 +11,15 @@ from claude_comms.cli import _console as console
 from claude_comms.cli._registry import descriptor_facts, module_facts
 from claude_comms.cli._sources import open_registry
 from claude_comms.errors import UnknownModuleError
-from claude_comms.mcp_servers import granted_server, how_to_define
+from claude_comms.mcp_servers import changed_servers, granted_definitions, granted_server, how_to_define
 from claude_comms.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from claude_comms.descriptors import BaseDescriptor, Module, ModuleDescriptor, Registry
+    from claude_comms.mcp_servers import McpServer
 
 __all__ = ["register", "unregister"]
 
@@ -29,13 +30,15 @@ def register(name: str, path: Path, desc: Path | None, *, yes: bool, as_json: bo
     directory = _directory(path)
     known = _known(registry, name)
     descriptor = _read(registry, name, desc) if desc is not None else _draft(name, directory)
-    granted = _granted(descriptor, known, yes=yes)
+    servers = Settings.load().mcp_servers
+    granted = _granted(descriptor, known, servers, yes=yes)
     module = registry.register(
         name,
         path=directory,
         descriptor_file=desc,
         descriptor=descriptor if desc is None else None,
         granted=granted,
+        servers=granted_definitions(granted, servers),
     )
     if as_json:
         console.document({**descriptor_facts(module.descriptor), **module_facts(module)})
@@ -90,24 +93,32 @@ def _read(registry: Registry, name: str, desc: Path) -> ModuleDescriptor:
     return resolve(descriptor, parent, where=str(desc))
 
 
-def _granted(descriptor: BaseDescriptor, known: Module | None, *, yes: bool) -> tuple[str, ...]:
-    """The tools that the user grants, once they have agreed; those agreed to before are not asked about again."""
+def _granted(
+    descriptor: BaseDescriptor, known: Module | None, servers: Mapping[str, McpServer], *, yes: bool
+) -> tuple[str, ...]:
+    """The tools that the user grants, once they have agreed; those agreed to before are not asked about again, unless
+    it is a server of which they have agreed to another definition.
+    """
     from claude_comms.descriptors import wider_grants
 
     wanted = wider_grants(descriptor)
     before = known.granted if known is not None else ()
     new = [tool for tool in wanted if tool not in before]
+    kept = [tool for tool in wanted if tool in before]
+    changed = changed_servers(kept, known.agreed_servers if known is not None else {}, servers)
     if new:
         console.note(f"{descriptor.name} asks for more than reading its own path: {', '.join(new)}")
-        _tell_servers(new)
+    if changed:
+        console.note(f"{descriptor.name} was granted MCP servers that are not defined as then: {', '.join(changed)}")
+    if new or changed:
+        _tell_servers([*new, *(tool for tool in wanted if granted_server(tool) in changed)], servers)
         if not yes:
             _confirm()
     return wanted
 
 
-def _tell_servers(grants: Sequence[str]) -> None:
+def _tell_servers(grants: Sequence[str], servers: Mapping[str, McpServer]) -> None:
     """What the MCP servers among the grants are: a descriptor only names them."""
-    servers = Settings.load().mcp_servers
     for name in dict.fromkeys(filter(None, map(granted_server, grants))):
         server = servers.get(name)
         console.note(

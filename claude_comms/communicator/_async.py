@@ -113,7 +113,8 @@ class AsyncCommunicator(EngineHolder):
           most one repair turn, else ReplyValidationError; `reply.data` holds the value.
         - `template`, `context`: which template makes the prompt; its parameters and overridden components.
         - `deadline_s`: seconds for everything, waiting and repair included; then DeadlineExceededError.
-        - `max_cost_usd`: refuses what would cost more, repair included, with BudgetExceededError.
+        - `max_cost_usd`: refuses what would cost more, repair included, and stops a turn whose tool calls go beyond
+          it, with BudgetExceededError.
         - `idempotency_key`: a question with the same key is answered from the store and never asked twice.
 
         Cancelling stops the turn; what had come is stored as partial.

@@ -31,12 +31,16 @@ __all__ = ["AsyncBackground", "AsyncEventStream", "Background", "EventStream"]
 class AsyncBackground(EngineHolder):
     """The daemon's jobs, events and usage, on asyncio. The daemon is started where none runs.
 
+    With `use_background=None` none is started: without a daemon there is its store to be read, and no jobs.
+
     A job may be named by its id or any unique beginning of it; JobNotFoundError. `settings` is a `Settings` or a
     mapping of the ones to override. Jobs live on when this is closed.
     """
 
-    def __init__(self, settings: Settings | Mapping[str, Any] | None = None) -> None:
-        super().__init__(Settings.load(settings), use_background=True)
+    def __init__(
+        self, settings: Settings | Mapping[str, Any] | None = None, *, use_background: bool | None = True
+    ) -> None:
+        super().__init__(Settings.load(settings), use_background=use_background)
 
     async def start_job(
         self,
@@ -176,8 +180,10 @@ class Background(Portal[AsyncBackground]):
     Takes the arguments of `AsyncBackground` and has its methods. Use it as a context manager, or `close` it.
     """
 
-    def __init__(self, settings: Settings | Mapping[str, Any] | None = None) -> None:
-        super().__init__(AsyncBackground(settings))
+    def __init__(
+        self, settings: Settings | Mapping[str, Any] | None = None, *, use_background: bool | None = True
+    ) -> None:
+        super().__init__(AsyncBackground(settings, use_background=use_background))
 
     def follow(self, wanted: EventFilter | None = None, *, after: int | None = None) -> EventStream:
         """What happens, as it happens: behind the cursor `after` (0: all that is kept), or from this call on."""

@@ -12,14 +12,28 @@ if TYPE_CHECKING:
     from claude_comms.daemon._life import ensure, find, listen, start, status, stop
     from claude_comms.daemon._places import DaemonInfo, Places
     from claude_comms.daemon._run import run
+    from claude_comms.daemon._short_request import short_request
     from claude_comms.daemon._version import own_version
 
-__all__ = ["DaemonInfo", "Places", "ensure", "find", "listen", "own_version", "run", "start", "status", "stop"]
+__all__ = [
+    "DaemonInfo",
+    "Places",
+    "ensure",
+    "find",
+    "listen",
+    "own_version",
+    "run",
+    "short_request",
+    "start",
+    "status",
+    "stop",
+]
 
 _HOME_OF = {
     "_life": ("ensure", "find", "listen", "start", "status", "stop"),
     "_places": ("DaemonInfo", "Places"),
     "_run": ("run",),
+    "_short_request": ("short_request",),
     "_version": ("own_version",),
 }
 _MODULE_OF = {name: module for module, names in _HOME_OF.items() for name in names}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from claude_comms.descriptors._file import to_values
@@ -13,6 +14,7 @@ from claude_comms.descriptors._permissions import READING, wider_grants
 from claude_comms.errors import DescriptorError, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from claude_comms.descriptors._catalogue import Origin
@@ -37,6 +39,8 @@ class Module:
     """What the user agreed to beyond reading the path."""
     digest: str
     """A hash of the descriptor's content, with all that it extends."""
+    agreed_servers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The definitions of granted MCP servers that the user agreed to: digests by name."""
 
     @property
     def ungranted(self) -> tuple[str, ...]:
@@ -55,6 +59,12 @@ class Module:
         """The tools that its instances may use: reading in its path, and what was asked for and granted."""
         reading = READING if self.path is not None else ()
         return (*reading, *(tool for tool in wider_grants(self.descriptor) if tool in self.granted))
+
+    @property
+    def register_again(self) -> str:
+        """The command that asks the user about its grants anew."""
+        words = ["claude-comms", "register-module", self.name, "--path", str(self.path or "DIR")]
+        return shlex.join([*words, "--desc", str(self.file)] if self.file is not None else words)
 
 
 def content_digest(descriptor: BaseDescriptor, name: str) -> str:

@@ -30,6 +30,8 @@ class Registration(BaseModel):
     """Its descriptor; None where the directories that are scanned have it."""
     granted: tuple[str, ...] = ()
     """The wider grants that the user agreed to."""
+    servers: dict[str, str] = {}
+    """The definitions of the MCP servers among them that the user agreed to: digests by name."""
     written: str | None = None
     """The digest of what we wrote to `file`; None where the file is the user's."""
 

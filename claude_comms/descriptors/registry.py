@@ -21,7 +21,7 @@ from claude_comms.errors import ConfigError, DescriptorError, UnknownModuleError
 from claude_comms.files import private_dir, write_private
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from importlib.metadata import EntryPoint
 
 __all__ = ["Match", "Module", "Registry"]
@@ -136,8 +136,12 @@ class Registry:
         descriptor_file: Path | None = None,
         descriptor: ModuleDescriptor | None = None,
         granted: tuple[str, ...] = (),
+        servers: Mapping[str, str] | None = None,
     ) -> Module:
         """Make the module `name` known, or known differently.
+
+        `servers` holds the digests of the MCP servers among `granted`, as the user agreed to them: without its own, a
+        granted server is not used.
 
         A `descriptor_file` stays where it is, so that edits of it count; a `descriptor` is written to the home.
         With neither, the descriptor is the one already found under that name, or drafted from `path`.
@@ -153,7 +157,9 @@ class Registry:
         with self._lock, changing(self._file) as registrations:
             before = registrations.modules.get(name)
             registration = self._described(name, before, descriptor_file, descriptor)
-            registrations.modules[name] = registration.model_copy(update={"path": directory, "granted": granted})
+            registrations.modules[name] = registration.model_copy(
+                update={"path": directory, "granted": granted, "servers": dict(servers or {})}
+            )
         return self.get(name)
 
     def update(
@@ -237,6 +243,7 @@ class Registry:
             origin="registered" if registration else origin,
             hides=tuple(dict.fromkeys(item.file for item in candidates if item.file != file)),
             granted=registration.granted if registration else (),
+            agreed_servers=registration.servers if registration else {},
             digest=content_digest(descriptor, name),
         )
 

@@ -25,7 +25,7 @@ from claude_comms.jsonable import to_json_value
 from claude_comms.types import OFFLINE, Delta, Reply, Started, TurnRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from claude_comms.accounting import PriceTable
     from claude_comms.background.backends.protocol import Backend
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from claude_comms.engine._turn import RunningTurn
     from claude_comms.errors import Problem
     from claude_comms.settings import Settings
-    from claude_comms.types import InstanceLimits, Message, Prompt, Question, TurnEvent, TurnResult
+    from claude_comms.types import InstanceLimits, Message, Prompt, Question, TurnEvent, TurnResult, Usage
 
 __all__ = ["Asking", "Parts"]
 
@@ -135,22 +135,25 @@ class Asking:
     # --- one turn ------------------------------------------------------------------------------
 
     async def _ask(self, lease: Lease, route: Route, question: Question) -> _Answered:
-        prompt, limit, asked = await self._begin(route, question)
+        prompt, limit, asked = await self._begin(route, question, lease.instance.instance_id)
         self._thread_id = asked.thread_id
         instance_id = lease.instance.instance_id
         said = Said()
         try:
             handle = await self._session_handle(route, asked.thread_id)
-            request = TurnRequest(prompt, asked.thread_id, route.model, limit, handle, deadline=self._deadline)
+            request = TurnRequest(
+                prompt, asked.thread_id, route.model, limit, handle, self._deadline, self._check_spent(route)
+            )
             await self._turn.emit(_started(route, lease, asked, self._turn.news.turn_id))
             result = await self._send(lease, request, said)
             value, problems = read_value(result.text, question) if question.schema is not None else (None, [])
         except BaseException as error:
             over = self._over_the_cap(error, limit)
+            if over is not None and over.usage is not None:
+                over.spent = self._recorder.with_turn(route, over.usage).cost_usd or 0.0
             lease.instance.charge(await self._recorder.fail(asked, route, over or error, said, instance_id))
-            if over is None:
+            if over is None or over is error:
                 raise
-            over.spent = self._recorder.spent.cost_usd or 0.0
             raise over from error
         message = await self._recorder.complete(
             asked, route, result, said, instance_id, data=None if problems else value
@@ -158,7 +161,7 @@ class Asking:
         lease.instance.charge(message.usage or result.usage)
         return _Answered(message, result, value, problems)
 
-    async def _begin(self, route: Route, question: Question) -> tuple[Prompt, int, Message]:
+    async def _begin(self, route: Route, question: Question, instance_id: str) -> tuple[Prompt, int, Message]:
         """Build the prompt on the thread as it is, and store the question; again where the thread moved on."""
         give_up_at = min(self._deadline, anyio.current_time() + self._parts.settings.queue_wait_s)
         for _ in range(_MOST_REBUILDS):
@@ -167,7 +170,11 @@ class Asking:
             )
             limit = self._output_limit(route, prompt)
             try:
-                return prompt, limit, await self._recorder.begin(route, question, prompt, give_up_at=give_up_at)
+                return (
+                    prompt,
+                    limit,
+                    await self._recorder.begin(route, question, prompt, instance_id, give_up_at=give_up_at),
+                )
             except ConversationChangedError:
                 assert route.thread is not None  # noqa: S101 - a new conversation cannot have changed
                 thread = await self._parts.store.thread(route.thread.conversation.thread_id)
@@ -210,8 +217,30 @@ class Asking:
             )
         return min(limit, affordable)
 
+    def _check_spent(self, route: Route) -> Callable[[Sequence[Usage]], None] | None:
+        """Stops a turn that goes on asking the model, with tool after tool, beyond the limit."""
+        most_usd = self._most_usd
+        if most_usd is None or route.backend == OFFLINE:
+            return None
+        before = self._recorder.spent.cost_usd or 0.0
+
+        def check(requests: Sequence[Usage]) -> None:
+            spent = before + sum(self._parts.prices.priced(usage, route.model).cost_usd or 0.0 for usage in requests)
+            if spent > most_usd:
+                raise BudgetExceededError(
+                    f"the question has cost ${spent:.4f} without an answer, and ${most_usd:g} is allowed for it."
+                    " Allow more with max_cost_usd, or ask for less.",
+                    budget="max_cost_usd",
+                    limit=most_usd,
+                    spent=spent,
+                )
+
+        return check
+
     def _over_the_cap(self, error: BaseException, limit: int) -> BudgetExceededError | None:
         """What to raise where it was the cost limit that cut the answer short."""
+        if isinstance(error, BudgetExceededError):
+            return error
         if not isinstance(error, TurnFailedError) or error.reason != "max_tokens":
             return None
         if self._most_usd is None or limit >= self._parts.settings.max_output_tokens:

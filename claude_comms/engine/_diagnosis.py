@@ -15,6 +15,7 @@ from anyio import to_thread
 from claude_comms.background.backends import backend_names, choose_backend
 from claude_comms.engine._proof import prove_turn
 from claude_comms.errors import ClaudeCommsError
+from claude_comms.mcp_servers import changed_servers
 from claude_comms.types import Check
 
 if TYPE_CHECKING:
@@ -105,7 +106,19 @@ def _modules(engine: LocalEngine) -> list[Check]:
         Check("descriptor", ok=False, detail=str(error), hint="correct the file, or move it away")
         for error in engine.registry.problems()
     ]
-    return [Check("modules", ok=True, detail=", ".join(module.name for module in modules) or "none"), *broken]
+    names = ", ".join(module.name for module in modules) or "none"
+    servers = engine.settings.mcp_servers
+    changed = [
+        Check(
+            "grants",
+            ok=False,
+            detail=f"{module.name} was granted MCP servers that are not defined as then: {', '.join(found)}",
+            hint=f"if they are meant to be so, grant them again: {module.register_again}",
+        )
+        for module in modules
+        if (found := changed_servers(module.grants, module.agreed_servers, servers))
+    ]
+    return [Check("modules", ok=True, detail=names), *broken, *changed]
 
 
 async def _backend(engine: LocalEngine, name: str) -> Check:
@@ -118,8 +131,16 @@ async def _backend(engine: LocalEngine, name: str) -> Check:
 
 
 def _choice(engine: LocalEngine) -> Check:
+    """What `auto` means for modules with a path and for the others: any directory stands for such a path."""
     try:
-        choice = choose_backend(engine.settings, target_path=None)
+        there = choose_backend(engine.settings, target_path=engine.settings.home)
+        nowhere = choose_backend(engine.settings, target_path=None)
     except ClaudeCommsError as error:
         return Check("new conversations", ok=False, detail=str(error))
-    return Check("new conversations", ok=True, detail=f"use {choice.backend}: {choice.reason}")
+    detail = f"use {nowhere.backend}: {nowhere.reason}"
+    if there.backend != nowhere.backend:
+        detail = (
+            f"use {there.backend} with a module that has a path: {there.reason}; {nowhere.backend} with one that has"
+            f" none: {nowhere.reason}"
+        )
+    return Check("new conversations", ok=True, detail=detail)

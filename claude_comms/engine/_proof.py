@@ -54,7 +54,10 @@ async def prove_turn(engine: LocalEngine) -> Check:
     usage = engine.prices.priced(result.usage, engine.settings.model)
     cost = "" if usage.cost_usd is None else f", {usage.cost_usd:.4f} USD"
     tokens = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
-    detail = f"{choice.backend} answered: {tokens} tokens in, {usage.output_tokens} out{cost}"
+    detail = (
+        f"{choice.backend} answered, as it would for a module with a path:"
+        f" {tokens} tokens in, {usage.output_tokens} out{cost}"
+    )
     return Check("one turn", ok=True, detail=detail, duration_ms=spent)
 
 

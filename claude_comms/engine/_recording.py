@@ -63,7 +63,9 @@ class Recorder:
         self._prices = prices
         self.spent = Usage(cost_usd=0.0)
 
-    async def begin(self, route: Route, question: Question, prompt: Prompt, *, give_up_at: float) -> Message:
+    async def begin(
+        self, route: Route, question: Question, prompt: Prompt, instance_id: str, *, give_up_at: float
+    ) -> Message:
         """Store the question, durably. ConversationChangedError where the thread is not the route's any more.
 
         Within a process the pool lets one question at a time into a conversation; while *another process* asks in
@@ -91,7 +93,7 @@ class Recorder:
                     raise
                 await anyio.sleep(_BUSY_POLL_S)
             else:
-                self._tell_of_question(route, asked)
+                self._tell_of_question(route, asked, instance_id)
                 return asked
 
     async def complete(
@@ -154,10 +156,14 @@ class Recorder:
                 self._news.message(partial, instance_id=instance_id)
         return usage or Usage(cost_usd=0.0)
 
-    def _tell_of_question(self, route: Route, asked: Message) -> None:
-        self._news.message(asked)
+    def _tell_of_question(self, route: Route, asked: Message, instance_id: str) -> None:
+        self._news.message(asked, instance_id=instance_id)
         if route.thread is None:
             self._news.began(shorten(asked.text, _TITLE_WIDTH))
+
+    def with_turn(self, route: Route, usage: Usage) -> Usage:
+        """What was spent, together with a turn that is not stored yet."""
+        return self.spent + self._prices.priced(usage, route.model)
 
     def _priced(self, route: Route, usage: Usage) -> Usage:
         priced = self._prices.priced(usage, route.model)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
+
+from anyio import to_thread
 
 from claude_comms.background.backends import choose_backend
 from claude_comms.descriptors import ModuleDescriptor, draft_descriptor
-from claude_comms.errors import ConfigError, UnknownModuleError
+from claude_comms.errors import ConfigError, PermissionDeniedError, UnknownModuleError
+from claude_comms.mcp_servers import changed_servers, granted_server
 from claude_comms.types import ANONYMOUS, OFFLINE, InstanceSpec, Pair, Question
 
 if TYPE_CHECKING:
@@ -100,7 +104,9 @@ class Router:
             source = self._source(question)
         thread = await self._thread(question, source)
         conversation = thread.conversation if thread else None
-        backend, reason = self._backend(question.backend, conversation, target)
+        # Off the loop: Claude Code may have to be asked for its version.
+        choose = partial(self._backend, question.backend, conversation, target)
+        backend, reason = choose() if conversation else await to_thread.run_sync(choose, abandon_on_cancel=True)
         return Route(
             source=source,
             target=target.descriptor,
@@ -147,7 +153,15 @@ class Router:
         return choice.backend, choice.reason
 
     def _grants(self, backend: str, target: Module) -> tuple[str, ...]:
-        return target.grants if self._backends(backend).features.tools else ()
+        if not self._backends(backend).features.tools:
+            return ()
+        for name in changed_servers(target.grants, target.agreed_servers, self._settings.mcp_servers):
+            raise PermissionDeniedError(
+                f"the MCP server {name!r} is not defined as it was when {target.name} was granted it. If it is meant to"
+                f" be so, grant it again: {target.register_again}",
+                grant=next(grant for grant in target.grants if granted_server(grant) == name),
+            )
+        return target.grants
 
     def _model(self, asked: str | None, conversation: Conversation | None, backend: str) -> str:
         if backend == OFFLINE:

@@ -147,6 +147,11 @@ class Hub:
         """The number of the newest kept event."""
         return self._last_seq()
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens. Who joins after this was asked knows what was kept before that."""
+        return bool(self._inboxes)
+
     def join(self, listener: Listener) -> Inbox:
         """Have `listener` hear of what comes from now on, in the running loop."""
         loop = asyncio.get_running_loop()

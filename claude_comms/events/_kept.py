@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from claude_comms.events._accepting import Accepted
-    from claude_comms.events._envelope import Event
     from claude_comms.events._fanout import Hub
 
 __all__ = ["KeptLog", "Retention"]
@@ -78,17 +77,17 @@ class KeptLog:
             raise
         self.groups.committed()
 
-    def insert(self, batch: Sequence[Accepted]) -> list[Event]:
-        """Number the events and add them. In a transaction; `announce` follows it."""
+    def insert(self, batch: Sequence[Accepted]) -> None:
+        """Add the events, numbered from `last_seq` on. In a transaction; `advance` follows it."""
         insert(self._connection, self.last_seq + 1, batch, self._retention.now())
-        return [event.numbered(seq) for seq, event in enumerate(batch, self.last_seq + 1)]
 
-    def announce(self, events: Sequence[Event], sizes_bytes: Sequence[int]) -> None:
-        """They are durable: count them, and pass them on."""
-        if events:
-            self.last_seq = events[-1].seq
-            if self.hub is not None:
-                self.hub.announce(list(zip(events, sizes_bytes, strict=True)))
+    def advance(self, batch: Sequence[Accepted]) -> None:
+        """What was inserted is durable: count it, and pass it on."""
+        first_seq = self.last_seq + 1
+        self.last_seq += len(batch)
+        # In this order: who begins to listen after the question knows of the new number.
+        if self.hub is not None and self.hub.is_heard:
+            self.hub.announce([(event.numbered(seq), event.size_bytes) for seq, event in enumerate(batch, first_seq)])
 
     def tidy(self, new_events: int, *, idle: bool) -> int:
         """Remove something, where it is time for that: more than what has come. How many events that were."""

@@ -234,9 +234,10 @@ class LogWriter:
             _LOG.warning("the event log could not be trimmed", exc_info=True)
 
     def _commit(self, puts: list[Put], writes: list[Work]) -> None:
+        batch = [event for put in puts for event in put.batch]
         try:
             with self._kept.transaction():
-                events = self._kept.insert([event for put in puts for event in put.batch])
+                self._kept.insert(batch)
                 for call in writes:
                     self._do(call)
         except BaseException as error:  # noqa: BLE001 - whatever it was, every caller must hear of it
@@ -244,11 +245,12 @@ class LogWriter:
             return
         self.failure = None
         self._done(puts)
-        self._kept.announce(events, [event.size_bytes for put in puts for event in put.batch])
-        begin = 0
+        seq = self._kept.last_seq + 1
+        self._kept.advance(batch)
         for put in puts:
-            put.result = events[begin : begin + len(put.batch)]
-            begin += len(put.batch)
+            if put.future is not None:
+                put.result = [event.numbered(number) for number, event in enumerate(put.batch, seq)]
+            seq += len(put.batch)
 
     def _failed(self, error: BaseException, puts: list[Put], writes: list[Work]) -> None:
         if self.failure is None:
@@ -269,9 +271,10 @@ class LogWriter:
             call.error = translated(error, self._kept.path)
 
     def _done(self, puts: list[Put]) -> None:
+        count, size_bytes = sum(len(put.batch) for put in puts), sum(put.size_bytes for put in puts)
         with self._gate:
-            self._waiting_events -= sum(len(put.batch) for put in puts)
-            self._waiting_bytes -= sum(put.size_bytes for put in puts)
+            self._waiting_events -= count
+            self._waiting_bytes -= size_bytes
 
     def _told_of_dropped(self) -> list[Put]:
         """An event that says how many were let go of, once there is room again."""

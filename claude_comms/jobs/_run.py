@@ -59,18 +59,24 @@ class Run:
         """How far it has come."""
         return {"characters": self._characters, "tools": self._tools}
 
-    async def carry_out(self) -> Ending:
-        """Ask, and say how it ended. Only cancellation comes out of it; then its turn is left to end by itself."""
+    async def carry_out(self) -> Ending | None:
+        """Ask, and say how it ended; None where it was stopped while there was no place to ask it yet.
+
+        Only cancellation comes out of it; then its turn is left to end by itself.
+        """
         self.ending = await self._end()
         return self.ending
 
-    async def _end(self) -> Ending:
+    async def _end(self) -> Ending | None:
         try:
             reply = await self._answer()
         except asyncio.CancelledError:
             if self._turn is not None:
                 self._turn.abandon()
             raise
+        except PoolExhaustedError as error:
+            waits = self._unwanted.is_set() and not self._cancelled
+            return None if waits else self._failed(error)
         except Exception as error:  # noqa: BLE001 - whatever it was, it is why the job failed
             return self._failed(error)
         return Ending(JobState.DONE, reply=reply.as_dict(), thread_id=reply.thread_id, progress=self.so_far)

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from claude_comms.events import NewEvent, Priority
 from claude_comms.jobs._job import JobState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from claude_comms.jobs._job import Job
 
-__all__ = ["job_event"]
+__all__ = ["guarded", "job_event"]
+
+_LOG = logging.getLogger(__name__)
+
+
+def guarded(post: Callable[[NewEvent], None]) -> Callable[[NewEvent], None]:
+    """`post`, but what goes wrong in it is logged: no job may hang on whether somebody can be told of it."""
+
+    def post_guarded(event: NewEvent) -> None:
+        try:
+            post(event)
+        except Exception:  # noqa: BLE001 - whatever it was, the job goes on
+            _LOG.exception("%s of %s could not be told", event.type, event.subject)
+
+    return post_guarded
 
 
 def job_event(job: Job, what: str | None = None, **more: Any) -> NewEvent:

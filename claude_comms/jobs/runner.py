@@ -17,7 +17,7 @@ from claude_comms.jobs._ends import Ends
 from claude_comms.jobs._job import Job, JobState
 from claude_comms.jobs._progress import Progress
 from claude_comms.jobs._run import Run
-from claude_comms.jobs._telling import job_event
+from claude_comms.jobs._telling import guarded, job_event
 from claude_comms.jobs.store import Ending
 from claude_comms.types import new_id
 
@@ -50,7 +50,7 @@ class JobRunner:
     `max_queued` waiting ones `start` refuses. `check` raises what is wrong with a question before it is queued.
     `replay` gives the stored answer of a question that was asked under its idempotency key before, None where it
     was never asked, or raises why it failed: with it, a job whose answer was stored before its daemon died is done.
-    `callbacks` stand in for the runner's own.
+    `callbacks` stand in for the runner's own. Open it after what `ask` needs, and close it before that.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class JobRunner:
     ) -> None:
         self._store = store
         self._ask = ask
-        self._post = post
+        self._post = post = guarded(post)
         self._max_running = max_running
         self._max_queued = max_queued
         self._check = check
@@ -205,9 +205,15 @@ class JobRunner:
 
     async def _carry_out(self, run: Run) -> None:
         try:
-            await self._finish(run, await run.carry_out())
+            ending = await run.carry_out()
+            await (self._put_back(run) if ending is None else self._finish(run, ending))
         except Exception:  # noqa: BLE001 - it stays as running, and is marked at the next start
             _LOG.exception("the end of job %s could not be kept", run.job_id)
+
+    async def _put_back(self, run: Run) -> None:
+        """Queue it again: it was stopped before it could ask."""
+        await self._store.put_back(run.job_id)
+        self._gone(run)
 
     async def _finish(self, run: Run, ending: Ending) -> None:
         """Keep how it ended, however long the store takes to be there again: the job runs until that is kept."""
@@ -218,9 +224,12 @@ class JobRunner:
             except StoreError as error:
                 _LOG.warning("the end of job %s waits for the store: %s", run.job_id, error)
                 await anyio.sleep(_STORE_AGAIN_AFTER_S)
+        self._gone(run)
+        self._ends.over(job)
+
+    def _gone(self, run: Run) -> None:
         run.ended.set()
         self._runs.pop(run.job_id, None)
-        self._ends.over(job)
         self._wake.set()
         self._quiet.set()
 
@@ -236,10 +245,12 @@ class JobRunner:
         if self._check is not None:
             await self._check(request.question)
         job_id = new_id("j")
-        job = await self._store.add(request, job_id=job_id, max_queued=self._max_queued)
+        try:
+            job = await self._store.add(request, job_id=job_id, max_queued=self._max_queued)
+        finally:
+            self._wake.set()  # a caller who goes away now leaves a queued job
         if job.job_id == job_id:
             self._post(job_event(job))
-            self._wake.set()
         return job
 
     async def list(self, *, state: JobState | None = None, limit: int = 50) -> builtins.list[Job]:

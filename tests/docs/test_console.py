@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 FIRST_LINES = ("pip install . && claude-comms demo", "pip install '.[test]' && pytest")
 ENVIRONMENT = "python3 -m venv .venv && . .venv/bin/activate"
 
+# The package and its extras are installed already where the tests run.
+NOT_RUN = (*FIRST_LINES, ENVIRONMENT, "pip install '.[claude-code]'")
+
 _THREAD = re.compile(r"\bc_[0-9a-z]{3,26}\b")
 
 
@@ -24,6 +27,11 @@ def test_the_readme_installs_with_two_lines_and_nothing_else(documents: dict[str
     assert commands.index(ENVIRONMENT) < commands.index(FIRST_LINES[0])
 
 
+def test_what_is_shown_as_code_is_fenced_and_so_is_run(document: Document) -> None:
+    prose = re.sub(r"^```.*?^```$", "", document.text, flags=re.DOTALL | re.MULTILINE)
+    assert re.findall(r"^\n {4}\S.*", prose, re.MULTILINE) == []
+
+
 def test_every_command_does_what_is_shown(document: Document, desk: Desk) -> None:
     desk.put(document)
     shown = _Threads(desk)
@@ -32,7 +40,7 @@ def test_every_command_does_what_is_shown(document: Document, desk: Desk) -> Non
             continue
         commands = block.commands
         for (command, output), (following, _) in zip(commands, [*commands[1:], ("", "")], strict=True):
-            if command in (*FIRST_LINES, ENVIRONMENT):
+            if command in NOT_RUN:
                 continue
             code, text = desk.run(shown.real(command, whole=True))
             assert code == 0 or following == "echo $?", f"{block}: {command}\nexit {code}\n{text}"

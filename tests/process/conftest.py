@@ -147,6 +147,7 @@ class Cli:
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Iterator[Cli]:
+    """The command line without a daemon, unless a test gives it one."""
     home, directory = tmp_path / "home", tmp_path / "work"
     directory.mkdir()
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -154,6 +155,7 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
         "HOME": str(tmp_path),
         "CLAUDE_COMMS_HOME": str(home),
         "CLAUDE_COMMS_BACKEND": "offline",
+        "CLAUDE_COMMS_DAEMON": "off",
         "PYTHONPATH": str(Path(claude_comms.__file__).parents[1]),
         "PYTHONWARNINGS": "error",
         "LC_ALL": "C.UTF-8",
@@ -161,3 +163,12 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
     runner = Cli(home, directory, environment)
     yield runner
     runner.close()
+
+
+@pytest.fixture
+def background(cli: Cli) -> Iterator[Cli]:
+    """The same with a daemon, which is started when it is needed and gone at the test's end."""
+    del cli.environment["CLAUDE_COMMS_DAEMON"]
+    yield cli
+    done = cli.run("daemon", "stop", "--drain", "0")
+    assert done.returncode == 0, done.stderr

@@ -123,6 +123,32 @@ def test_what_a_granted_mcp_server_runs_is_shown_where_it_is_asked_about(cli: Cl
     assert cli.json(*arguments, "--yes")["granted"] == ["mcp:rows/count", "mcp:nowhere"]
 
 
+def test_a_granted_mcp_server_is_asked_about_again_once_it_is_defined_differently(
+    cli: Cli, project: Path, reader: Path
+) -> None:
+    reader.write_text(READER + "permissions:\n  tools: ['mcp:rows/count', 'mcp:rows/list', Bash]\n")
+    cli.home.mkdir()
+    config = cli.home / "config.toml"
+    config.write_text('[mcp_servers.rows]\ncommand = "rows-server"\nenv = { ROWS_KEY = "one" }\n')
+    arguments = ("register-module", "reader", "--path", project, "--desc", reader)
+    cli.json(*arguments, "--yes")
+    config.write_text('[mcp_servers.rows]\ncommand = "rows-server"\nenv = { ROWS_KEY = "two" }\n')
+    assert cli.run(*arguments).returncode == 0, "a renewed token is no other server"
+
+    config.write_text('[mcp_servers.rows]\ncommand = "another-server"\nenv = { ROWS_KEY = "two" }\n')
+    asked = ("query-module", "reader", "How many?", "--backend", "claude-code")
+    error = cli.json(*asked, code=1, environment={"ANTHROPIC_API_KEY": "k"})["error"]
+    assert (error["type"], error["grant"]) == ("PermissionDeniedError", "mcp:rows/count")
+    assert f"register-module reader --path {project} --desc {reader}" in error["message"]
+    refused = cli.run(*arguments)
+    assert refused.returncode == 2
+    assert "MCP servers that are not defined as then: rows" in refused.stderr
+    assert "MCP server rows: another-server" in refused.stderr
+    assert "Bash" not in refused.stderr
+    cli.json(*arguments, "--yes")
+    assert cli.run(*arguments).returncode == 0
+
+
 @pytest.mark.parametrize(("answer", "code"), [("y\r", 0), ("\r", 1)])
 def test_a_terminal_is_asked_about_wider_grants(cli: Cli, project: Path, reader: Path, answer: str, code: int) -> None:
     reader.write_text(READER + "permissions:\n  tools: [Bash]\n")

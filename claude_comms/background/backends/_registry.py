@@ -69,17 +69,22 @@ def choose_backend(settings: Settings, *, target_path: Path | None) -> Choice:
         return Choice(API, f"ANTHROPIC_API_KEY is set, and {_unused(claude_code, target_path)}")
     if claude_code.usable:
         return Choice(CLAUDE_CODE, f"ANTHROPIC_API_KEY is not set, and {claude_code.reason}")
-    return Choice(OFFLINE, f"ANTHROPIC_API_KEY is not set, and {claude_code.reason}")
+    return Choice(OFFLINE, f"ANTHROPIC_API_KEY is not set, and {_unused(claude_code, target_path)}")
 
 
 def claude_code_health(settings: Settings) -> BackendHealth:
-    """Whether Claude Code can be used here: the Agent SDK, a binary and credentials are found. Runs nothing."""
+    """Whether Claude Code can be used here: the Agent SDK, credentials, and a binary of a version that will do.
+
+    Blocks for 3 s at most where a binary is met for the first time: it is asked for its version, once.
+    """
     module = import_module("claude_comms.background.backends.claude_code")
     return module.look_for_claude_code(settings.home, settings.claude_code_binary, _variables(settings))
 
 
 def _unused(claude_code: BackendHealth, target_path: Path | None) -> str:
-    return "the target has no path" if claude_code.usable and target_path is None else claude_code.reason
+    if claude_code.usable and target_path is None:
+        return "the target has no path"
+    return f"Claude Code is not usable, because {claude_code.reason}"
 
 
 def _offline(_settings: Settings) -> Backend:

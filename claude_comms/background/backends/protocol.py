@@ -25,14 +25,18 @@ class BackendHealth:
 
 
 class Session(Protocol):
-    """One instance's live connection to its backend. `ask` and `close` are called by one task only."""
+    """One instance's live connection to its backend. `ask` and `close` are called by one task only.
+
+    A session may also be `Warmable` and `Observable`, where it has a process of its own.
+    """
 
     async def ask(self, request: TurnRequest, emit: Emit) -> TurnResult:
         """Answer, handing pieces to `emit` as they come. The result's text equals all deltas joined.
 
         Returns complete answers only. Everything else is raised: `TurnFailedError` with the text that had come,
-        `BackendCrashedError`, `BackendProtocolError`, `BackendUnavailableError`, `DeadlineExceededError`;
-        with `usage` and `partial` set as far as they are known. No exception of a library gets out.
+        `BackendCrashedError`, `BackendProtocolError`, `BackendUnavailableError`, `DeadlineExceededError`, and the
+        `BudgetExceededError` of the request's `check_spent`; with `usage` and `partial` set as far as they are
+        known. No exception of a library gets out.
         On cancellation it stops the turn and lets the cancellation pass.
         """
         ...
@@ -51,28 +55,31 @@ class Session(Protocol):
 
 @runtime_checkable
 class Warmable(Protocol):
-    """A session that can do beforehand what its first turn would have to wait for. Optional."""
+    """A session that can be made ready before it is asked. Optional: look with `isinstance`."""
 
     async def warm(self, request: TurnRequest) -> None:
-        """Get ready for a question like `request` (its system blocks, model and session), without asking it.
+        """Start what the first question of a new conversation will need, and ask nothing.
 
-        Called by the session's task, before its first turn. Raises what `ask` would.
+        `request` is that question as far as it is known: what counts are `prompt.system`, `model` and
+        `max_output_tokens`; `prompt.history` is empty and `session_handle` None. Where it is ready already, nothing
+        happens; what an earlier conversation left is kept. Called by the task that asks. Raises what the start of a
+        question raises; what was begun is stopped then, also when it is cancelled, and the session can be asked.
         """
         ...
 
 
 @runtime_checkable
 class Observable(Protocol):
-    """A session that can be looked at from outside. Optional."""
+    """A session with a process to watch. Optional: look with `isinstance`. Both may be read by any task."""
 
     @property
     def pid(self) -> int | None:
-        """Its process, while it has one: the root of the tree that its memory is measured over."""
+        """The root of its process tree, while one runs."""
         ...
 
     @property
     def last_alive(self) -> float | None:
-        """When its other side last said anything, on `anyio.current_time()`'s clock."""
+        """When the process last wrote anything, on `anyio.current_time()`'s clock; None while there is none."""
         ...
 
 

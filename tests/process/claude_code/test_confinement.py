@@ -6,20 +6,21 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from claude_code_support import READING, Talk, descendants
 
-from claude_comms.background.backends.claude_code._confinement import Confinement
+from claude_comms.background.backends.claude_code._confinement import Confinement, Decision
 from claude_comms.errors import PermissionDeniedError
 from claude_comms.testing import Answer, ToolUse
 from claude_comms.types import InstanceSpec, Pair, Refused, ToolUsed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from claude_comms.background.backends.claude_code import ClaudeCodeBackend
+    from claude_comms.background.backends.claude_code._session import ClaudeCodeSession
     from claude_comms.testing import LoopbackAPI
 
 pytestmark = pytest.mark.anyio
@@ -297,7 +298,7 @@ async def test_a_question_is_text_whatever_it_says(told: Talk, api: LoopbackAPI)
         _, text = [entry for entry in api.requests.messages[-1].thread if entry[0] == "user"][-1]
         assert text.endswith(question)
         before = before or descendants()
-        assert descendants() == before
+        assert descendants() <= before
     sent = json.dumps([request.body for request in api.requests])
     assert SECRET not in sent
     assert "root:x:0" not in sent
@@ -370,3 +371,27 @@ async def test_a_grant_that_cannot_be_given_is_refused_by_name(backend: ClaudeCo
         with pytest.raises(PermissionDeniedError) as raised:
             await backend.open(replace(spec, grants=(grant,)))
         assert raised.value.grant == grant
+
+
+class Lax(Confinement):
+    """Our own decision gone wrong: everything is allowed."""
+
+    def rule(self, tool: str, arguments: Mapping[str, Any], directory: Path) -> Decision:
+        return Decision(allowed=True, target="", reason=f"{tool} {arguments} in {directory}")
+
+
+async def test_what_we_allow_by_mistake_claude_code_itself_still_keeps_inside_the_path(
+    session: ClaudeCodeSession, spec: InstanceSpec, api: LoopbackAPI, module_path: Path
+) -> None:
+    session._confinement = Lax(spec)
+    inside, above = str(module_path), str(module_path.parent)
+    outside = ("outside.txt", f"{inside}/../outside.txt", f"{inside}/innocent.txt", f"{inside}/folder/outside.txt")
+    calls = [ToolUse("Read", {"file_path": path if path.startswith("/") else f"{above}/{path}"}) for path in outside]
+    calls.append(ToolUse("Read", {"file_path": f"{inside}/.env"}))
+    calls.append(ToolUse("Grep", {"pattern": "hunter2", "path": above, "output_mode": "content"}))
+    api.answer(Answer(blocks=(*calls, ToolUse("Read", {"file_path": f"{inside}/sub/notes.txt"}))))
+    talk = Talk(session)
+    await talk.ask("one")
+    sent = json.dumps([request.body for request in api.requests])
+    assert SECRET not in sent
+    assert "plain notes" in sent

@@ -149,17 +149,6 @@ async def test_a_session_that_the_api_refuses_is_built_anew_once(talk: Talk, api
     assert second.session_handle.partition("@")[0] != poisoned.partition("@")[0]
 
 
-async def test_a_session_in_use_elsewhere_is_not_branched(
-    talk: Talk, backend: ClaudeCodeBackend, spec: InstanceSpec, api: LoopbackAPI
-) -> None:
-    await talk.ask("one")
-    second = await talk.on(await backend.open(spec)).ask("two")
-    assert second.rebuilt == "the session is in use by another process"
-    third = await talk.ask("three")
-    assert said(api.requests.messages[-1])[0::2] == [("user", "one"), ("user", "three")]
-    assert third.rebuilt == ""
-
-
 async def test_few_idle_processes_stay_warm_and_the_others_resume(
     backend: ClaudeCodeBackend, spec: InstanceSpec, api: LoopbackAPI
 ) -> None:

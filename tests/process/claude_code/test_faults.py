@@ -357,3 +357,17 @@ async def test_without_a_directory_and_grants_it_answers_and_has_no_tools(
     talk = Talk(await backend.open(replace(spec, grants=(), directory=None)))
     assert (await talk.ask("one")).text == "Answer to one"
     assert api.requests.messages[-1].tools == []
+
+
+async def test_without_a_login_the_error_says_so_and_how_to_log_in(
+    api: LoopbackAPI, spec: InstanceSpec, tmp_path: Path
+) -> None:
+    backend = ClaudeCodeBackend(tmp_path / "out", variables={"ANTHROPIC_BASE_URL": api.base_url})
+    try:
+        with pytest.raises(BackendUnavailableError, match="nobody is logged in") as raised:
+            await Talk(await backend.open(spec)).ask("one")
+    finally:
+        await backend.close()
+    assert "ANTHROPIC_API_KEY" in str(raised.value)
+    assert f"CLAUDE_CONFIG_DIR={tmp_path / 'out' / 'claude-code' / 'config'}" in str(raised.value)
+    assert "None" not in str(raised.value)

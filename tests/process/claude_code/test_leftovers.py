@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,9 @@ import anyio.lowlevel
 import pytest
 from claude_code_support import Talk, descendants
 
-from claude_comms.errors import ConfigError
+from claude_comms.background.backends.claude_code._orphans import MARK
+from claude_comms.background.backends.claude_code._workspace import Workspace
+from claude_comms.errors import BackendCrashedError, ConfigError
 from claude_comms.files import private_dir
 from claude_comms.testing import Answer, LoopbackAPI, ToolUse
 from claude_comms.types import HistoryMessage, Role
@@ -23,6 +26,7 @@ from claude_comms.types import HistoryMessage, Role
 if TYPE_CHECKING:
     from claude_comms.background.backends.claude_code import ClaudeCodeBackend
     from claude_comms.testing import RecordedRequest
+    from claude_comms.types import InstanceSpec
 
 HERE = Path(__file__).parent
 WITHIN_S = 10.0
@@ -77,6 +81,68 @@ def test_nothing_is_left_within_ten_seconds(ending: str, number: signal.Signals 
         while ours(mark) and time.monotonic() < until:
             time.sleep(0.01)
         assert ours(mark) == set()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("in_a_turn", [False, True])
+async def test_nothing_is_left_within_ten_seconds_when_the_launcher_itself_is_killed(
+    in_a_turn: bool, backend: ClaudeCodeBackend, spec: InstanceSpec, api: LoopbackAPI, tmp_path: Path
+) -> None:
+    api.script = script
+    session = await backend.open(replace(spec, grants=("Bash",)))
+    talk = Talk(session)
+    await talk.ask("first")
+    mark = str(tmp_path / "home" / "claude-code")
+    assert len(ours(mark)) >= 4
+    asking = asyncio.create_task(talk.ask("second")) if in_a_turn else None
+    while in_a_turn and not api.requests.messages[-1].question.endswith("second"):
+        await anyio.sleep(0.01)
+    assert session.pid is not None
+    os.kill(session.pid, signal.SIGKILL)
+    if asking is not None:
+        with pytest.raises(BackendCrashedError):
+            await asking
+    with anyio.move_on_after(WITHIN_S):
+        while ours(mark):
+            await anyio.sleep(0.01)
+    assert ours(mark) == set()
+
+
+@pytest.mark.anyio
+async def test_a_close_returns_when_what_a_killed_launcher_left_is_gone(
+    backend: ClaudeCodeBackend, spec: InstanceSpec, api: LoopbackAPI, tmp_path: Path
+) -> None:
+    api.script = script
+    session = await backend.open(replace(spec, grants=("Bash",)))
+    await Talk(session).ask("first")
+    assert session.pid is not None
+    os.kill(session.pid, signal.SIGKILL)
+    await session.close()
+    assert ours(str(tmp_path / "home" / "claude-code")) == set()
+
+
+def test_what_a_process_of_ours_left_when_it_and_its_launcher_were_killed_is_swept_by_the_next_open(
+    tmp_path: Path,
+) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    workspace = Workspace(tmp_path / "home")
+    workspace.open()
+    left, lives = (tmp_path / "home" / "claude-code" / "scratch" / f"{pid}-ab" for pid in (dead.pid, os.getpid()))
+    sleepers = {
+        folder: subprocess.Popen(["sleep", "4242"], env={"PATH": os.environ["PATH"], MARK: str(private_dir(folder))})
+        for folder in (left, lives)
+    }
+    try:
+        Workspace(tmp_path / "home").open()
+        assert sleepers[left].wait(WITHIN_S) == -signal.SIGKILL
+        assert sleepers[lives].poll() is None
+        assert not left.exists()
+        assert lives.exists()
+    finally:
+        for sleeper in sleepers.values():
+            sleeper.kill()
+            sleeper.wait()
 
 
 def scratch_folders(backend: ClaudeCodeBackend) -> list[Path]:

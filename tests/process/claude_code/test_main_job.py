@@ -11,7 +11,7 @@ from claude_code_support import descendants, last_line
 
 from claude_comms import AsyncCommunicator
 from claude_comms.descriptors import Registry
-from claude_comms.errors import TurnFailedError
+from claude_comms.errors import BudgetExceededError, TurnFailedError
 from claude_comms.settings import Settings
 from claude_comms.testing import Answer, LoopbackAPI, ToolUse
 from claude_comms.types import Refused, Source
@@ -30,13 +30,14 @@ class House:
     home: Path
     api: LoopbackAPI
 
-    def comm(self, backend: str | None = None) -> AsyncCommunicator:
+    def comm(self, backend: str | None = None, **changed: object) -> AsyncCommunicator:
         settings = Settings.load(
             {
                 "home": self.home,
                 "anthropic_api_key": self.api.key,
                 "anthropic_base_url": self.api.base_url,
                 "daemon": "off",
+                **changed,
             }
         )
         return AsyncCommunicator("marker", settings=settings, backend=backend)
@@ -161,6 +162,23 @@ async def test_doctor_finds_claude_code_and_proves_a_turn_when_asked(house: Hous
     [turn] = [check for check in asked if check.name == "one turn"]
     assert turn.ok
     assert turn.detail.startswith("claude-code answered")
+    assert "for a module with a path" in turn.detail
+
+
+async def test_doctor_says_what_a_module_with_a_path_gets_and_what_one_without(house: House, tmp_path: Path) -> None:
+    async with house.comm() as comm:
+        [choice] = [check for check in await comm.diagnose() if check.name == "new conversations"]
+    assert "use claude-code with a module that has a path: " in choice.detail
+    assert "api with one that has none: ANTHROPIC_API_KEY is set, and the target has no path" in choice.detail
+    old = tmp_path / "claude"
+    old.write_text("#!/bin/sh\necho 2.1.197\n")
+    old.chmod(0o755)
+    async with house.comm(claude_code_binary=old) as comm:
+        [choice] = [check for check in await comm.diagnose() if check.name == "new conversations"]
+        reply = await comm.send_message("arangodb", "one")
+    assert choice.detail.startswith("use api: ANTHROPIC_API_KEY is set, and Claude Code is not usable, because ")
+    assert "2.1.197" in choice.detail
+    assert reply.backend == "api"
 
 
 async def test_a_refused_key_is_said_plainly(house: House) -> None:
@@ -170,3 +188,49 @@ async def test_a_refused_key_is_said_plainly(house: House) -> None:
     async with house.comm() as comm:
         with pytest.raises(BackendUnavailableError, match="API key"):
             await comm.send_message("arangodb", "one", deadline_s=20)
+
+
+def rounds(api: LoopbackAPI, path: Path, count: int) -> None:
+    """The model reads a file again and again, at 5 cents each time, and then answers."""
+    for number in range(count):
+        read = ToolUse("Read", {"file_path": str(path), "offset": number + 1}, id=f"toolu_{number}")
+        api.answer(Answer(blocks=(read,), usage={"input_tokens": 20_000, "output_tokens": 1_000}))
+    api.answer("That is all.")
+
+
+async def test_a_turn_whose_tool_calls_cost_more_than_allowed_is_stopped_between_them(
+    house: House, tmp_path: Path
+) -> None:
+    rounds(house.api, tmp_path / "arangodb" / "README.md", 8)
+    async with house.comm() as comm:
+        with pytest.raises(BudgetExceededError, match="without an answer") as raised:
+            await comm.send_message("arangodb", "one", max_cost_usd=0.12)
+        over = raised.value
+        assert 3 <= len(house.api.requests.messages) <= 4
+        assert (over.budget, over.limit) == ("max_cost_usd", 0.12)
+        assert 0.12 < over.spent < 0.21
+        assert over.thread_id is not None
+        stored = (await comm.get_conversation(over.thread_id)).messages
+        assert [str(message.state) for message in stored] == ["failed"]
+        assert stored[0].error is not None
+        assert stored[0].error["type"] == "BudgetExceededError"
+        assert stored[0].error["spent"] == pytest.approx(over.spent)
+        assert stored[0].usage is not None
+        assert stored[0].usage.cost_usd == pytest.approx(over.spent)
+        assert stored[0].usage.output_tokens >= 2_000
+        assert len(stored[0].tools) >= 2
+
+        house.api.reset()
+        before = descendants()
+        reply = await comm.send_message("arangodb", "two", thread_id=over.thread_id, max_cost_usd=0.12)
+        assert reply.response == "Answer to two"
+        assert descendants() == before
+
+
+async def test_a_turn_with_tool_calls_below_the_limit_is_answered(house: House, tmp_path: Path) -> None:
+    rounds(house.api, tmp_path / "arangodb" / "README.md", 2)
+    async with house.comm() as comm:
+        reply = await comm.send_message("arangodb", "one", max_cost_usd=0.2)
+    assert reply.response == "That is all."
+    assert reply.usage.cost_usd is not None
+    assert 0.1 < reply.usage.cost_usd < 0.2

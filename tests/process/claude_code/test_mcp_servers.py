@@ -257,12 +257,14 @@ async def test_from_the_descriptor_and_the_settings_to_the_store(
     home.mkdir()
     file = tmp_path / "keeper.yaml"
     file.write_text("name: keeper\nsummary: Keeps rows.\npermissions:\n  tools: ['mcp:tiny/count']\n")
-    Registry(home, ()).register("keeper", path=module, descriptor_file=file, granted=("mcp:tiny/count",))
     definition = defined(tmp_path / "tiny")
     (home / "config.toml").write_text(
         f"[mcp_servers.tiny]\ncommand = {json.dumps(definition['command'])}\nargs = {json.dumps(definition['args'])}\n"
         f'env = {{ TINY_TOKEN = "{SECRET}" }}\n'
     )
+    servers = {"tiny": McpServer.model_validate(definition).digest}
+    registry = Registry(home, ())
+    registry.register("keeper", path=module, descriptor_file=file, granted=("mcp:tiny/count",), servers=servers)
     settings = Settings.load(
         {"home": home, "anthropic_api_key": api.key, "anthropic_base_url": api.base_url, "daemon": "off"}
     )
@@ -276,3 +278,33 @@ async def test_from_the_descriptor_and_the_settings_to_the_store(
     assert [refused.tool for refused in answer.refusals] == ["mcp__tiny__wipe"]
     assert holders(SECRET, home) == [home / "config.toml"]
     assert descendants() <= before
+
+
+@pytest.mark.parametrize("servers", [None, {}, {"tiny": "another"}, {"other": "x"}])
+async def test_a_server_that_is_not_the_one_that_was_granted_is_refused_before_anything_is_stored(
+    api: LoopbackAPI, tmp_path: Path, servers: dict[str, str] | None
+) -> None:
+    (tmp_path / "keeper").mkdir()
+    file = tmp_path / "keeper.yaml"
+    file.write_text("name: keeper\nsummary: Keeps rows.\npermissions:\n  tools: ['mcp:tiny']\n")
+    registry = Registry(tmp_path / "home", ())
+    registry.register("keeper", path=tmp_path / "keeper", descriptor_file=file, granted=("mcp:tiny",), servers=servers)
+    settings = Settings.load(
+        {
+            "home": tmp_path / "home",
+            "anthropic_api_key": api.key,
+            "anthropic_base_url": api.base_url,
+            "daemon": "off",
+            "mcp_servers": {"tiny": defined(tmp_path / "tiny")},
+        }
+    )
+    async with AsyncCommunicator("marker", settings=settings, backend="claude-code") as comm:
+        with pytest.raises(PermissionDeniedError, match="not defined as it was") as raised:
+            await comm.send_message("keeper", "How many?")
+        assert await comm.list_conversations() == []
+        [found] = [check for check in await comm.diagnose() if check.name == "grants"]
+    assert (found.ok, "keeper was granted" in found.detail) == (False, True)
+    assert found.hint.endswith(f"register-module keeper --path {tmp_path / 'keeper'} --desc {file}")
+    assert raised.value.grant == "mcp:tiny"
+    assert "claude-comms register-module keeper --path" in str(raised.value)
+    assert not (tmp_path / "tiny").exists()

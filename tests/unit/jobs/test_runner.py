@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -17,11 +20,12 @@ from claude_comms.errors import (
 )
 from claude_comms.jobs import JobRequest, JobState
 from claude_comms.jobs.store import Changed, Ending, JobStore
-from claude_comms.storage import OwnerLock
+from claude_comms.storage import Database, OwnerLock
 from claude_comms.testing.scripted import Answer, Fail, IgnoreCancellation, Stall
 from claude_comms.types import MessageState, Question, Role
 
 if TYPE_CHECKING:
+    from claude_comms.events import NewEvent
     from claude_comms.jobs import Job
     from claude_comms.protocols import Jobs
     from claude_comms.types import Reply
@@ -405,3 +409,68 @@ async def test_an_expiry_is_waited_for_and_not_looked_for_again_and_again(house:
     late = await runner.start(request(expires_in_s=0.2))
     assert (await ended(runner, late)).state is JobState.FAILED
     assert store.looked < 10  # at the start, for each new job, and when the time had come
+
+
+async def test_a_job_that_waits_for_a_place_when_the_daemon_stops_stays_queued(house: House) -> None:
+    full = asyncio.Event()
+
+    async def ask(_: Question) -> Any:
+        full.set()
+        raise PoolExhaustedError("full. Later.", limit=1, retry_after_s=1000.0)
+
+    runner = await house.runner(ask=ask)
+    job = await runner.start(request())
+    await full.wait()
+    await runner.close()
+    assert (await house.store.get(job.job_id)).state is JobState.QUEUED
+    assert (await ended(await house.runner(), job)).state is JobState.DONE
+
+
+async def test_a_job_does_not_hang_on_whether_anybody_can_be_told(house: House) -> None:
+    def post(_: NewEvent) -> None:
+        raise StoreError("the log is full. Make room.")
+
+    runner = await house.runner(post=post)
+    assert (await ended(runner, await runner.start(request()))).state is JobState.DONE
+
+
+async def test_a_caller_who_goes_away_leaves_a_job_that_runs(house: House) -> None:
+    class LeftAlone(JobStore):
+        async def add(self, request: JobRequest, **options: Any) -> Job:
+            await super().add(request, **options)
+            raise asyncio.CancelledError
+
+    runner = await house.runner(store=LeftAlone(house.engine.database, house.engine._owner))
+    with pytest.raises(asyncio.CancelledError):
+        await runner.start(request())
+    assert await house.until("done")
+
+
+async def test_a_locked_store_is_said_and_jobs_go_on_when_it_is_free(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("claude_comms.jobs.runner._STORE_AGAIN_AFTER_S", 0.01)
+    seen = asyncio.Event()
+
+    class Noticing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "jobs wait for the store" in record.getMessage() and "locked" in record.getMessage():
+                seen.set()
+
+    handler = Noticing()
+    logging.getLogger("claude_comms.jobs.runner").addHandler(handler)
+    path = house.engine.database.path
+    async with Database(path, busy_timeout_s=0.01) as database:
+        runner = await house.runner(store=JobStore(database, house.engine._owner), max_running=0)
+        late = await runner.start(request(expires_in_s=0.1))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreError, match=r"holds it locked\. Try again"):
+                await runner.start(request())
+            with anyio.fail_after(20):
+                await seen.wait()
+            other.execute("ROLLBACK")
+        assert (await ended(runner, late)).state is JobState.FAILED
+        assert (await runner.start(request())).state is JobState.QUEUED
+        await runner.close()
+    logging.getLogger("claude_comms.jobs.runner").removeHandler(handler)

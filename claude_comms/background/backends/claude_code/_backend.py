@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -10,15 +11,16 @@ import anyio
 import anyio.to_thread
 
 from claude_comms.background.backends.claude_code._binary import (
-    MINIMUM_VERSION,
     SDK_VERSION,
     Binary,
+    dotted,
     find_binary,
-    read_version,
+    login_command,
     sdk_version,
 )
 from claude_comms.background.backends.claude_code._confinement import Confinement
 from claude_comms.background.backends.claude_code._launch import require_directory
+from claude_comms.background.backends.claude_code._versions import Versions
 from claude_comms.background.backends.claude_code._workspace import CREDENTIALS, Workspace
 from claude_comms.background.backends.protocol import BackendHealth
 from claude_comms.errors import BackendUnavailableError, ClaudeCommsError
@@ -29,10 +31,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
+    from claude_comms.background.backends.claude_code._interactive import InteractiveSession
     from claude_comms.background.backends.claude_code._session import ClaudeCodeSession, Limits
     from claude_comms.background.backends.claude_code._workspace import Scratch
     from claude_comms.mcp_servers import McpServer
-    from claude_comms.types import InstanceSpec
+    from claude_comms.types import InstanceSpec, TurnRequest
 
 __all__ = ["ClaudeCodeBackend", "look_for_claude_code"]
 
@@ -61,6 +64,7 @@ class ClaudeCodeBackend:
         mcp_servers: Mapping[str, McpServer] | None = None,
     ) -> None:
         self.workspace = Workspace(home)
+        self._home = home
         self._setting = binary
         self._variables = dict(variables or {})
         self._limits = limits
@@ -85,28 +89,41 @@ class ClaudeCodeBackend:
         require_directory(spec)
         confinement = Confinement(spec, self._mcp_servers)
         if self._found is None:
-            self._found = await anyio.to_thread.run_sync(self._find)
-        self.workspace.open()
+            self._found = await anyio.to_thread.run_sync(self._find, abandon_on_cancel=True)
+        await anyio.to_thread.run_sync(self.workspace.open)
         # The SDK takes half a second to import: once, and not on the loop.
         module = await anyio.to_thread.run_sync(_session_module)
         session: ClaudeCodeSession = module.ClaudeCodeSession(self, spec, confinement, self._limits or module.Limits())
         self._sessions.add(session)
         return session
 
+    def in_terminal(self, spec: InstanceSpec, request: TurnRequest) -> InteractiveSession:
+        """An interactive Claude Code that goes on where `request`'s session stands, as confined as an instance of
+        `spec`. Nothing runs yet. Raises what `open` raises. It waits: not for an event loop.
+        """
+        from claude_comms.background.backends.claude_code._interactive import InteractiveSession
+
+        require_directory(spec)
+        confinement = Confinement(spec, self._mcp_servers)
+        if self._found is None:
+            self._found = self._find()
+        self.workspace.open()
+        return InteractiveSession(self, spec, confinement, request)
+
     async def health(self) -> BackendHealth:
         """Whether the SDK, a binary of a known version, and credentials are there. Asks nobody."""
         facts = {"SDK": sdk_version() or "missing", "configuration": str(self.workspace.config)}
         try:
-            binary, version = await anyio.to_thread.run_sync(self._find)
+            binary, version = await anyio.to_thread.run_sync(lambda: self._find(fresh=True))
         except ClaudeCommsError as error:
             return _unusable(error, facts)
-        facts |= {"binary": f"{binary.path} ({binary.origin})", "version": _dotted(version)}
+        facts |= {"binary": f"{binary.path} ({binary.origin})", "version": dotted(version)}
         credentials = _credentials(self._variables, self.workspace)
         if credentials is None:
             return _not_logged_in(self.workspace, binary, facts)
         facts["credentials"] = credentials
         return BackendHealth(
-            usable=True, reason=f"Claude Code {_dotted(version)} from {binary.origin}, {credentials}", facts=facts
+            usable=True, reason=f"Claude Code {dotted(version)} from {binary.origin}, {credentials}", facts=facts
         )
 
     async def close(self) -> None:
@@ -125,7 +142,7 @@ class ClaudeCodeBackend:
     @property
     def version(self) -> str:
         """Claude Code's version."""
-        return _dotted(self._known[1])
+        return dotted(self._known[1])
 
     @property
     def starting(self) -> anyio.CapacityLimiter:
@@ -142,6 +159,8 @@ class ClaudeCodeBackend:
 
     async def make_room(self) -> None:
         """Another process is about to start: those that have been idle longest make room, so that few stay warm."""
+        if self.workspace.sweep_due:
+            await anyio.to_thread.run_sync(self.workspace.sweep)
         idle = sorted((session for session in self._sessions if session.idle), key=lambda session: session.last_used)
         for session in idle[: max(0, len(idle) - self._most_idle + 1)]:
             await session.rest()
@@ -156,28 +175,32 @@ class ClaudeCodeBackend:
             raise BackendUnavailableError("no session has been opened yet.", backend=CLAUDE_CODE)
         return self._found
 
-    def _find(self) -> tuple[Binary, tuple[int, int, int]]:
+    def _find(self, *, fresh: bool = False) -> tuple[Binary, tuple[int, int, int]]:
         binary = _located(self._setting)
-        version = read_version(binary.path)
-        if version < MINIMUM_VERSION:
-            raise BackendUnavailableError(
-                f"{binary.path} is Claude Code {_dotted(version)}, and {_dotted(MINIMUM_VERSION)} or later is needed."
-                " Update it: claude update",
-                backend=CLAUDE_CODE,
-            )
-        return binary, version
+        return binary, _versions(self._home).accepted(binary.path, fresh=fresh)
 
 
 def look_for_claude_code(home: Path, setting: Path | None, variables: Mapping[str, str]) -> BackendHealth:
-    """The same finding as `ClaudeCodeBackend.health`, without running the binary: cheap enough for each question."""
+    """The same finding as `ClaudeCodeBackend.health`, cheap enough for each question: a binary that is met for the
+    first time is run for its version, for 3 s at most; from then on it is only looked at.
+    """
+    workspace = Workspace(home)
     try:
         binary = _located(setting)
+        credentials = _credentials(variables, workspace)
+        if credentials is None:
+            return _not_logged_in(workspace, binary, {})
+        version = _versions(home).accepted(binary.path)
     except ClaudeCommsError as error:
         return _unusable(error, {})
-    credentials = _credentials(variables, Workspace(home))
-    if credentials is None:
-        return _not_logged_in(Workspace(home), binary, {})
-    return BackendHealth(usable=True, reason=f"Claude Code was found ({binary.origin}), {credentials}")
+    reason = f"Claude Code {dotted(version)} was found ({binary.origin}), {credentials}"
+    return BackendHealth(usable=True, reason=reason)
+
+
+@functools.cache
+def _versions(home: Path) -> Versions:
+    """One for each home: questions, backends and `doctor` share what is known."""
+    return Versions(home / "claude-code" / "versions.json")
 
 
 def _located(setting: Path | None) -> Binary:
@@ -220,15 +243,11 @@ def _unusable(error: ClaudeCommsError, facts: Mapping[str, str]) -> BackendHealt
 def _not_logged_in(workspace: Workspace, binary: Binary, facts: Mapping[str, str]) -> BackendHealth:
     return BackendHealth(
         usable=False,
-        reason="Claude Code is installed but not logged in",
-        hint=f"Set ANTHROPIC_API_KEY, or log in: CLAUDE_CONFIG_DIR={workspace.config} {binary.path} /login",
+        reason="nobody is logged in to Claude Code",
+        hint=f"Set ANTHROPIC_API_KEY, or log in: {login_command(binary.path, workspace.config)}",
         facts=facts,
     )
 
 
 def _session_module() -> ModuleType:
     return import_module("claude_comms.background.backends.claude_code._session")
-
-
-def _dotted(version: tuple[int, int, int]) -> str:
-    return ".".join(str(part) for part in version)

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,16 @@ from pathlib import Path
 from claude_comms.errors import BackendUnavailableError
 from claude_comms.types import CLAUDE_CODE
 
-__all__ = ["MINIMUM_VERSION", "SDK_VERSION", "Binary", "find_binary", "read_version", "sdk_version"]
+__all__ = [
+    "MINIMUM_VERSION",
+    "SDK_VERSION",
+    "Binary",
+    "dotted",
+    "find_binary",
+    "login_command",
+    "read_version",
+    "sdk_version",
+]
 
 SDK_VERSION = "0.2.186"
 """The version of claude-agent-sdk that the extra pins, because the protocol is not a stable interface."""
@@ -61,6 +71,16 @@ def sdk_version() -> str | None:
         return None
 
 
+def dotted(version: tuple[int, int, int]) -> str:
+    """The version as people write it."""
+    return ".".join(str(part) for part in version)
+
+
+def login_command(binary: Path, config: Path | str) -> str:
+    """What a user types to log in for us: with our own configuration directory."""
+    return f"CLAUDE_CONFIG_DIR={shlex.quote(str(config))} {shlex.quote(str(binary))} /login"
+
+
 def read_version(binary: Path) -> tuple[int, int, int]:
     """The version that `binary` says it has. BackendUnavailableError where it says none within 3 s. For a thread."""
     try:
@@ -87,7 +107,8 @@ def _said(binary: Path) -> tuple[bytes, int]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={"PATH": os.defpath, "DISABLE_AUTOUPDATER": "1"},
+        # One that npm installed is a script, whose interpreter is found as its process will find it.
+        env={"PATH": os.environ.get("PATH") or os.defpath, "DISABLE_AUTOUPDATER": "1"},
         start_new_session=True,
     ) as process:
         try:

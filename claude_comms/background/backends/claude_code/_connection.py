@@ -28,17 +28,17 @@ from claude_comms.errors import (
     BackendUnavailableError,
     ClaudeCommsError,
 )
+from claude_comms.files import make_private
 from claude_comms.text import shorten
 from claude_comms.types import CLAUDE_CODE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from claude_agent_sdk import ToolPermissionContext
 
     from claude_comms.background.backends.claude_code._confinement import Decision
     from claude_comms.background.backends.claude_code._launch import Launch
-    from claude_comms.background.backends.claude_code._workspace import Lease
+    from claude_comms.background.backends.claude_code._leases import Lease
+    from claude_comms.background.backends.claude_code._workspace import Workspace
 
 __all__ = ["Connection"]
 
@@ -51,9 +51,13 @@ logging.getLogger("claude_agent_sdk").addHandler(logging.NullHandler())
 
 
 class Connection:
-    """A started process and the session it holds. One task asks; `close` may be called twice."""
+    """A started process and the session it holds. One task asks; `close` may be called twice.
 
-    def __init__(self, launch: Launch, lease: Lease) -> None:
+    `lease` is taken; see `hold`. `kept` says whether a handle of the session is out in the world: without one the
+    session is deleted when the process ends.
+    """
+
+    def __init__(self, launch: Launch, workspace: Workspace, lease: Lease, *, kept: bool) -> None:
         self.launch = launch
         self.session_id = launch.session_id
         self.position = launch.position
@@ -63,12 +67,19 @@ class Connection:
         """Whether the session holds anything yet."""
         self.rulings: dict[str, Decision] = {}
         """What was decided in this turn, by the call's id: on the arguments as Claude Code will use them."""
+        self.gone = anyio.Event()
+        """Set once the process has ended and everything of it was let go of."""
+        self._workspace = workspace
         self._lease = lease
+        self._kept = kept
+        self._unkept: list[str] = []
         self._process = ClaudeProcess()
         self._transport = ProcessTransport(self._process, launch.argv(), launch.directory, launch.environment)
         self._client = ClaudeSDKClient(self._options(), self._transport)
         self._messages: Any = None
         self._wait: anyio.CancelScope | None = None
+        self._starting: anyio.CancelScope | None = None
+        self._leaving = False
 
     def _options(self) -> ClaudeAgentOptions:
         return ClaudeAgentOptions(
@@ -111,10 +122,20 @@ class Connection:
         """Seconds since the process last said anything."""
         return self._process.quiet_s
 
+    @property
+    def pid(self) -> int | None:
+        """The process id of the launcher, the root of the process tree, while it runs."""
+        return self._process.pid
+
+    @property
+    def last_byte(self) -> float:
+        """When the process last said anything, on `anyio.current_time()`'s clock."""
+        return self._process.last_byte
+
     def expect_quiet(self, seconds: float) -> None:
         """Do not count the next `seconds` as silence."""
         if seconds:
-            self._process.heard(seconds)
+            self._process.expect_quiet(seconds)
 
     @property
     def stderr_tail(self) -> str:
@@ -131,10 +152,15 @@ class Connection:
 
         However it fails, `close` or `abandon` must follow.
         """
+        if self._leaving:
+            raise self._process.crashed()
         self.launch.write_files()
+        self._note_unkept()
         try:
-            with anyio.fail_after(timeout_s):
+            with anyio.CancelScope() as self._starting, anyio.fail_after(timeout_s):
                 await self._guarded(self._client.connect())
+            if self._starting.cancelled_caught:
+                raise self._process.crashed()
         except TimeoutError as error:
             await self.close()
             crashed = self._process.crashed()
@@ -159,19 +185,47 @@ class Connection:
             raise _unreached(name, reason)
 
     async def close(self) -> None:
-        """Stop the process with all it started, and give up the lease. Bounded."""
+        """Stop the process with all it started, and give up the lease. Bounded.
+
+        For any task of the loop: a `start` that is under way or still to come ends in BackendCrashedError.
+        """
+        self._leaving = True
+        if self._starting is not None:
+            self._starting.cancel()  # the SDK would wait on, for an answer of what is gone
         with anyio.CancelScope(shield=True):
+            if not self._lease.take():
+                # Its last words would land in a session that goes on elsewhere.
+                await self._process.stop(grace_s=None)
             with suppress(Exception):
                 await self._client.disconnect()
             await self._process.stop(grace_s=0)
-            self._lease.release()
             await anyio.to_thread.run_sync(self.launch.scratch.remove)
+        self._let_go()
 
     def abandon(self) -> None:
         """Let go of everything without waiting."""
+        self._leaving = True
         self._process.kill()
-        self._lease.release()
         self.launch.scratch.remove()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._lease.release()
+        if not self._kept:
+            self._unkept.append(self.session_id)
+        while self._unkept:
+            self._workspace.discard(self._unkept.pop())
+        self.gone.set()
+
+    # --- the lease ---
+
+    def hold(self) -> bool:
+        """Take the session's lease, for a turn; False while another process has it."""
+        return self._lease.take()
+
+    def release(self) -> None:
+        """Give up the lease while there is nothing to do. Whoever takes it finds the session up to its last answer."""
+        self._lease.release()
 
     # --- asking ---
 
@@ -209,8 +263,15 @@ class Connection:
         with anyio.move_on_after(_CONTROL_S):
             await self._guarded(self._client.interrupt())
 
-    async def clear(self, lease_of: Callable[[str], Lease | None]) -> bool:
-        """Begin a new session in the same process; False where that did not work. `lease_of` takes a session's id."""
+    def answered(self, position: str | None) -> None:
+        """Note that the session now ends in a complete answer, at `position`, whose handle goes out."""
+        self.position = position
+        if not self._kept:
+            self._kept = True
+            self._note_unkept()
+
+    async def clear(self) -> bool:
+        """Begin a new session in the same process, and hold its lease; False where that did not work."""
         request = {
             "type": "user",
             "message": {"role": "user", "content": "/clear"},
@@ -225,14 +286,25 @@ class Connection:
                 result = message if isinstance(message, ResultMessage) else None
         if result is None or result.session_id == self.session_id:
             return False
-        lease = lease_of(result.session_id)
-        if lease is None:
+        lease = self._workspace.lease(result.session_id)
+        if not lease.take():
             return False
         self._lease.release()
-        self._lease = lease
+        if not self._kept:
+            self._unkept.append(self.session_id)
+        self._lease, self._kept = lease, False
         self.session_id, self.position, self.used = result.session_id, None, False
         self.meter.cleared()
+        self._note_unkept()
         return True
+
+    def _note_unkept(self) -> None:
+        """Write down which sessions nobody would ever ask for, should our process be killed now."""
+        unkept = self._unkept if self._kept else [*self._unkept, self.session_id]
+        note = self.launch.scratch.unanswered
+        with suppress(OSError):  # without it they stay, which harms nobody
+            make_private(note)
+            note.write_text("\n".join(unkept), "ascii")
 
     async def _guarded(self, awaitable: Any) -> Any:
         """The SDK's call, with its exceptions as ours."""

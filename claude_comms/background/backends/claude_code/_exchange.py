@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from claude_comms.background.backends.claude_code._binary import login_command
 from claude_comms.background.backends.claude_code._turn import Silent
-from claude_comms.errors import BackendError, BackendUnavailableError, DeadlineExceededError, TurnFailedError
+from claude_comms.errors import (
+    BackendError,
+    BackendUnavailableError,
+    BudgetExceededError,
+    DeadlineExceededError,
+    TurnFailedError,
+)
 from claude_comms.types import CLAUDE_CODE, TurnResult
 
 if TYPE_CHECKING:
@@ -26,6 +33,12 @@ __all__ = ["Exchange", "Limits"]
 _STOP_S = 0.8
 _STOP_AGAIN_S = 0.25
 _TICK_S = 5.0
+
+_TOLD = (BackendError, DeadlineExceededError, BudgetExceededError)
+"""What ends a turn and is not somebody's cancellation: it is said what the turn did and cost."""
+
+_STOPPABLE = (TurnFailedError, DeadlineExceededError, BackendUnavailableError, BudgetExceededError)
+"""Ends of turns that leave the process as good as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +64,9 @@ class Exchange:
     ) -> None:
         self._connection = connection
         self._reader = reader
-        reader.rulings = connection.rulings
+        reader.calls.rulings = connection.rulings
+        reader.login = login_command(connection.launch.binary, connection.launch.environment["CLAUDE_CONFIG_DIR"])
+        reader.check_spent = request.check_spent
         self._request = request
         self._limits = limits
         self._drop = drop
@@ -71,7 +86,7 @@ class Exchange:
         try:
             await self._connection.send(self._request.prompt.message, model=self._request.model)
             result = await self._read()
-            await self._reader.settle()
+            await self._reader.calls.settle()
         except GeneratorExit:  # nothing may be awaited any more
             raise
         except BaseException as error:
@@ -95,7 +110,7 @@ class Exchange:
                 )
             message = await self._connection.next_message(self._patience())
             if message is None:
-                await self._reader.settle_running()
+                await self._reader.calls.settle_running()
             self.heard = self.heard or message is not None
             result = None if message is None else await self._reader.take(message)
             if result is not None:
@@ -137,15 +152,19 @@ class Exchange:
         usage = self._connection.meter.streamed
         ended = isinstance(error, TurnFailedError) and error.reason == "interrupted"
         with anyio.CancelScope(shield=True):
-            if isinstance(error, BackendError | DeadlineExceededError):
-                await self._reader.settle()
-            if not isinstance(error, TurnFailedError | DeadlineExceededError | BackendUnavailableError):
+            if isinstance(error, _TOLD):
+                await self._reader.calls.settle_running()
+            if not isinstance(error, _STOPPABLE):
                 await self._drop()
             elif not ended:
                 result = await self._stop(Silent())
                 usage = usage if result is None else self._spent(result, complete=False)
+            if isinstance(error, _TOLD):
+                # Only now: a call may have been decided until the turn had stopped.
+                await self._reader.calls.settle()
+                error.usage = error.usage or usage
         if isinstance(error, BackendError | DeadlineExceededError):
-            error.usage, error.partial = error.usage or usage, self._reader.text
+            error.partial = self._reader.text
 
     def _answer(self, result: ResultMessage) -> TurnResult:
         failure = self._reader.failure(result)
@@ -153,17 +172,17 @@ class Exchange:
         if failure is not None:
             failure.usage, failure.partial = usage, self._reader.text
             raise failure
-        self._connection.position = self._reader.position
+        self._connection.answered(self._reader.position)
         return TurnResult(
             text=self._reader.text,
             model=self._reader.model or self._connection.model,
             stop_reason=str(result.stop_reason),
             usage=usage,
             session_handle=self._connection.handle,
-            sources=self._reader.files,
+            sources=self._reader.calls.files,
             retries=tuple(self._reader.retries),
-            tools=tuple(self._reader.tools),
-            refusals=tuple(self._reader.refusals),
+            tools=tuple(self._reader.calls.tools),
+            refusals=tuple(self._reader.calls.refusals),
         )
 
     def _spent(self, result: ResultMessage, *, complete: bool) -> Usage:

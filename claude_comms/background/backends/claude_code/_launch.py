@@ -45,13 +45,24 @@ class Launch:
 
     def argv(self) -> list[str]:
         """The command line. It holds no prompt and no secret: every user of the machine can read it."""
+        return [
+            str(self.binary),
+            *("--output-format", "stream-json", "--verbose", "--input-format", "stream-json"),
+            *("--include-partial-messages", "--permission-prompt-tool", "stdio"),
+            *self._confined(),
+        ]
+
+    def interactive_argv(self) -> list[str]:
+        """The same for a process that speaks to a person at a terminal, who is asked what is not granted."""
+        return [str(self.binary), *self._confined()]
+
+    def _confined(self) -> list[str]:
+        """What it may do, to whom it speaks as whom, and where it goes on."""
         session = [f"--session-id={self.session_id}"] if self.resume is None else [f"--resume={self.resume}"]
         if self.resume is not None and self.position is not None:
             session.append(f"--resume-session-at={self.position}")
         return [
-            str(self.binary),
-            *("--output-format", "stream-json", "--verbose", "--input-format", "stream-json"),
-            *("--include-partial-messages", "--permission-prompt-tool", "stdio", "--permission-mode", "manual"),
+            *("--permission-mode", "manual"),
             *("--setting-sources=", "--strict-mcp-config", "--restricted"),
             *("--system-prompt-file", str(self.scratch.system_prompt), "--system-prompt-snapshot", "off"),
             *("--settings", str(self.scratch.settings)),

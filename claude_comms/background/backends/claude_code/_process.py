@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 
+from claude_comms.background.backends.claude_code._orphans import MARK, kill_marked
 from claude_comms.errors import BackendCrashedError, BackendProtocolError, BackendUnavailableError
 from claude_comms.text import printable, shorten
 from claude_comms.types import CLAUDE_CODE
@@ -50,13 +52,19 @@ class ClaudeProcess:
         self._pidfd = -1
         self._dead = asyncio.Event()
         self._stopping = False
+        self._mark = ""
+        self._sweeping: threading.Thread | None = None
         self._last_byte = 0.0
+        self._quiet_since = 0.0
 
     # --- start ---
 
     async def start(self, argv: Sequence[str], *, directory: Path, environment: Mapping[str, str]) -> None:
-        """Run `argv`. BackendUnavailableError where that is impossible."""
-        self._last_byte = asyncio.get_running_loop().time()
+        """Run `argv`. BackendUnavailableError where that is impossible, BackendCrashedError once it was stopped."""
+        if self._stopping:
+            raise self.crashed()
+        self.heard()
+        self._mark = environment.get(MARK, "")
         lifeline, self._lifeline = os.pipe()
         try:
             # Spawned in the loop's own thread: a short-lived thread must not be the parent.
@@ -83,12 +91,18 @@ class ClaudeProcess:
 
     async def _connect(self, popen: subprocess.Popen[bytes]) -> None:
         loop = asyncio.get_running_loop()
-        errors = _Tail(self)
-        transport, _ = await loop.connect_read_pipe(lambda: _Lines(self, self._stdout), popen.stdout)
-        self._pipes.append(transport)
-        transport, _ = await loop.connect_read_pipe(lambda: errors, popen.stderr)
-        self._pipes.append(transport)
-        writing, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, popen.stdin)
+        unconnected = [popen.stdin, popen.stderr, popen.stdout]
+        try:
+            transport, _ = await loop.connect_read_pipe(lambda: _Lines(self, self._stdout), unconnected.pop())
+            self._pipes.append(transport)
+            transport, _ = await loop.connect_read_pipe(lambda: _Tail(self), unconnected.pop())
+            self._pipes.append(transport)
+            writing, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, unconnected.pop())
+        except BaseException:  # a cancellation: asyncio closes the one it was at
+            for pipe in unconnected:
+                if pipe is not None:
+                    pipe.close()
+            raise
         self._stdin = asyncio.StreamWriter(writing, protocol, None, loop)
         self._pipes.append(writing)
 
@@ -112,8 +126,13 @@ class ClaudeProcess:
 
     @property
     def quiet_s(self) -> float:
-        """Seconds since its last byte on stdout or stderr."""
-        return asyncio.get_running_loop().time() - self._last_byte
+        """Seconds since its last byte on stdout or stderr, or since the end of a silence that was expected."""
+        return asyncio.get_running_loop().time() - self._quiet_since
+
+    @property
+    def last_byte(self) -> float:
+        """When its last byte came, on the event loop's clock; when it was started, before the first."""
+        return self._last_byte
 
     @property
     def stderr_tail(self) -> str:
@@ -144,7 +163,8 @@ class ClaudeProcess:
                 f"Claude Code wrote a line of more than {_LONGEST_LINE_BYTES >> 20} MB. Ask again on a new process.",
                 backend=CLAUDE_CODE,
             ) from error
-        self._last_byte = asyncio.get_running_loop().time()
+        # What was received counts from when it is read: who reads it may have been slow.
+        self.expect_quiet(0)
         return line
 
     async def _ended(self, rest: bytes) -> bytes:
@@ -175,19 +195,25 @@ class ClaudeProcess:
 
     # --- end ---
 
-    async def stop(self, *, grace_s: float = _EXIT_GRACE_S) -> None:
-        """End it and everything it started, within 1.5 s: end of input, SIGTERM to the launcher, SIGKILL."""
+    async def stop(self, *, grace_s: float | None = _EXIT_GRACE_S) -> None:
+        """End it and everything it started, within 1.5 s: end of input, SIGTERM to the launcher, SIGKILL.
+
+        With `grace_s` None it is not told by the end of its input, and does nothing any more. Where the launcher
+        died without having swept, that is done here, within 2 s more.
+        """
         self._stopping = True
         try:
             with anyio.CancelScope(shield=True):
                 await self._stop(grace_s)
+                await self._swept()
         finally:
             self.kill()
 
-    async def _stop(self, grace_s: float) -> None:
-        if self._stdin is not None:
-            self._stdin.close()
-        await self._wait_dead(grace_s)
+    async def _stop(self, grace_s: float | None) -> None:
+        if grace_s is not None:
+            if self._stdin is not None:
+                self._stdin.close()
+            await self._wait_dead(grace_s)
         self._close_lifeline()
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self._popen is not None and not self._dead.is_set():
@@ -203,9 +229,33 @@ class ClaudeProcess:
         self._pipes.clear()
         self._end_reading()
         if self._popen is not None and self._popen.poll() is None:
-            reap = threading.Thread(target=self._popen.wait, name="claude-comms reaper", daemon=True)
+            reap = threading.Thread(target=self._reap, args=(self._popen,), name="claude-comms reaper", daemon=True)
             reap.start()
+        elif self._popen is not None:
+            self._sweep_after(self._popen)
         self._unwatch()
+
+    def _reap(self, popen: subprocess.Popen[bytes]) -> None:
+        popen.wait()
+        self._sweep_after(popen)
+        if self._sweeping is not None:
+            self._sweeping.join()
+
+    def _sweep_after(self, popen: subprocess.Popen[bytes]) -> None:
+        """Kill what the launcher left, where it was killed itself: it had no time to. It also ends so where its
+        program was killed, and then there is nothing to find.
+        """
+        if popen.returncode == -signal.SIGKILL and self._mark and self._sweeping is None:
+            self._sweeping = threading.Thread(
+                target=kill_marked, args=(self._mark,), name="claude-comms sweeper", daemon=True
+            )
+            self._sweeping.start()
+
+    async def _swept(self) -> None:
+        if self._popen is not None:
+            self._sweep_after(self._popen)
+        if self._sweeping is not None:
+            await anyio.to_thread.run_sync(self._sweeping.join)
 
     async def _wait_dead(self, seconds: float) -> None:
         if self._popen is None:
@@ -221,6 +271,7 @@ class ClaudeProcess:
     def _died(self) -> None:
         if self._popen is not None:
             self._popen.poll()
+            self._sweep_after(self._popen)
         self._unwatch()
         self._dead.set()
         # A descendant that got away may hold stdout open: end the reading after what is in the pipe.
@@ -243,9 +294,13 @@ class ClaudeProcess:
 
     # --- called by the pipes ---
 
-    def heard(self, ahead_s: float = 0.0) -> None:
-        """Note that a byte came, or that none will for `ahead_s` seconds."""
-        self._last_byte = asyncio.get_running_loop().time() + ahead_s
+    def heard(self) -> None:
+        """Note that a byte came."""
+        self._last_byte = self._quiet_since = asyncio.get_running_loop().time()
+
+    def expect_quiet(self, seconds: float) -> None:
+        """Do not count the next `seconds` as silence."""
+        self._quiet_since = asyncio.get_running_loop().time() + seconds
 
     def keep_stderr(self, data: bytes) -> None:
         """Keep the last bytes of stderr."""

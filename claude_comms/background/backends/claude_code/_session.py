@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from claude_comms.background.backends.claude_code._confinement import Confinement
-    from claude_comms.background.backends.claude_code._workspace import Lease, Scratch, Workspace
+    from claude_comms.background.backends.claude_code._leases import Lease
+    from claude_comms.background.backends.claude_code._workspace import Scratch, Workspace
     from claude_comms.types import Emit, InstanceSpec, TurnRequest, TurnResult
 
 __all__ = ["ClaudeCodeSession", "Limits", "Starter"]
@@ -49,14 +50,22 @@ class Starter(Protocol):
     def forget(self, session: ClaudeCodeSession) -> None: ...
 
 
+_LEASE_WAIT_S = 1.0
+"""For another turn to give the session up. Longer would only delay: two questions in one conversation are rare."""
+_LEASE_TICK_S = 0.02
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Which session a question goes to, and why it had to be built anew."""
+    """Which session a question goes to, with its lease taken, and why it had to be built anew."""
 
+    lease: Lease
     session_id: str
     transcript: Path | None = None
     position: str | None = None
     rebuilt: str = ""
+    kept: bool = False
+    """Whether the session is one that a handle names."""
 
 
 class ClaudeCodeSession:
@@ -68,10 +77,13 @@ class ClaudeCodeSession:
         self._confinement = confinement
         self._limits = limits
         self._connection: Connection | None = None
+        self._leaving: Connection | None = None
+        """The one that was let go of last; until it is gone it has the session's lease."""
         self._exchange: Exchange | None = None
         """The running turn, or the last one."""
         self._running = False
         self._interrupted = False
+        self._closed = False
         self.last_used = 0.0
         """When it was last asked, on `anyio.current_time()`'s clock."""
 
@@ -79,13 +91,22 @@ class ClaudeCodeSession:
 
     async def ask(self, request: TurnRequest, emit: Emit) -> TurnResult:
         """Answer on the warm process where it holds the conversation, else on a new one. See `Session.ask`."""
-        self._running, self._interrupted, self._exchange = True, False, None
-        self.last_used = anyio.current_time()
+        self._begin()
         try:
             await self._check_directory()
             return await self._ask_again_if_it_helps(request, emit)
         finally:
-            self._running = False
+            self._end()
+
+    def _begin(self) -> None:
+        self._running, self._exchange = True, None
+        self._interrupted = self._closed = False
+        self.last_used = anyio.current_time()
+
+    def _end(self) -> None:
+        self._running = False
+        if self._connection is not None:
+            self._connection.release()
 
     async def _check_directory(self) -> None:
         try:
@@ -101,7 +122,7 @@ class ClaudeCodeSession:
             return await self._ask(request, emit, rebuild="")
         except BackendCrashedError:
             # The warm process had died since the last turn, and nobody had noticed yet.
-            if not warm or self._exchange is None or self._exchange.heard:
+            if self._closed or not warm or self._exchange is None or self._exchange.heard:
                 raise
         except TurnFailedError as error:
             # What the session holds is refused by the API, and would be each time: begin again from the store.
@@ -120,13 +141,39 @@ class ClaudeCodeSession:
                 self._exchange.interrupt()
 
     async def close(self) -> None:
-        """Stop the process and all it started. See `Session.close`."""
+        """Stop the process and all it started. See `Session.close`.
+
+        A question that another task is asking ends in BackendCrashedError.
+        """
+        self._closed = True
         try:
             await self._drop()
         finally:
             self._starter.forget(self)
 
-    # --- rest ---
+    # --- warm, watched, at rest ---
+
+    async def warm(self, request: TurnRequest) -> None:
+        """Start the process that a new conversation's first question, `request`, will find. See `Warmable.warm`."""
+        self._begin()
+        try:
+            await self._check_directory()
+            connection = self._connection
+            if connection is None or not _suits(connection, request):
+                await self._drop()
+                await self._start(request, "")
+        finally:
+            self._end()
+
+    @property
+    def pid(self) -> int | None:
+        """The launcher's process id: the root of the process tree. See `Observable.pid`."""
+        return None if self._connection is None else self._connection.pid
+
+    @property
+    def last_alive(self) -> float | None:
+        """When the process last wrote anything. See `Observable.last_alive`."""
+        return None if self.pid is None or self._connection is None else self._connection.last_byte
 
     @property
     def idle(self) -> bool:
@@ -134,7 +181,10 @@ class ClaudeCodeSession:
         return self._connection is not None and not self._running
 
     async def rest(self) -> None:
-        """Let an idle process go; the next question resumes its session on a new one. May be called by any task."""
+        """Let an idle process go; the next question resumes its session on a new one.
+
+        May be called by any task of the loop, also while the next question begins: that one waits until it is gone.
+        """
         if self.idle:
             await self._drop()
 
@@ -153,6 +203,8 @@ class ClaudeCodeSession:
         except GeneratorExit:
             self._abandon()
             raise
+        if rebuilt and request.session_handle is not None:
+            self._starter.workspace.discard(_parts(request.session_handle)[0])
         return replace(result, sources=(*result.sources, *self._revision()), rebuilt=rebuilt)
 
     async def _connected(self, request: TurnRequest, rebuild: str) -> tuple[Connection, str]:
@@ -165,15 +217,11 @@ class ClaudeCodeSession:
 
     async def _goes_on(self, connection: Connection, request: TurnRequest) -> bool:
         """Whether the warm process holds the question's conversation, or has been cleared for a new one."""
-        launch = connection.launch
-        if not connection.alive or launch.system != request.prompt.system_text:
-            return False
-        # It is fixed when a process starts: kept, a small one would cut off later answers.
-        if request.max_output_tokens != launch.max_output_tokens:
+        if not _suits(connection, request) or not connection.hold():
             return False
         if request.session_handle is not None or request.prompt.history:
             return request.session_handle == connection.handle
-        return not connection.used or await connection.clear(self._starter.workspace.lease)
+        return not connection.used or await connection.clear()
 
     async def _start(self, request: TurnRequest, rebuild: str) -> tuple[Connection, str]:
         await self._starter.make_room()
@@ -181,9 +229,10 @@ class ClaudeCodeSession:
             scratch = self._starter.workspace.scratch()
             undo.callback(scratch.remove)
             directory = self._spec.directory or scratch.empty
-            place, lease = self._leased(request, directory, rebuild)
-            undo.callback(lease.release)
-            connection = Connection(self._launch(request, scratch, directory, place), lease)
+            place = await self._place(request, directory, rebuild)
+            undo.callback(place.lease.release)
+            launch = self._launch(request, scratch, directory, place)
+            connection = Connection(launch, self._starter.workspace, place.lease, kept=place.kept)
             await self._started(connection, request)
             undo.pop_all()
         return connection, place.rebuilt
@@ -217,34 +266,42 @@ class ClaudeCodeSession:
             position=place.position,
         )
 
-    def _leased(self, request: TurnRequest, directory: Path, rebuild: str) -> tuple[_Place, Lease]:
-        """Where the question goes, and the right to go there; a session that another process has is built anew."""
-        workspace = self._starter.workspace
-        for reason in (rebuild, "the session is in use by another process"):
-            place = self._place(request, directory, reason)
-            lease = workspace.lease(place.session_id)
-            if lease is not None:
-                return place, lease
-        # the second was a fresh id: nobody can have it
-        raise BackendProtocolError("a new session's lease is taken.", backend=CLAUDE_CODE)
-
-    def _place(self, request: TurnRequest, directory: Path, rebuild: str) -> _Place:
-        history = request.prompt.history
-        config = self._starter.workspace.config
-        session_id, _, position = (request.session_handle or "").partition("@")
-        if session_id and not rebuild:
-            transcript = find_transcript(config, session_id)
-            rebuild = _unfit(transcript, position, request)
+    async def _place(self, request: TurnRequest, directory: Path, rebuild: str) -> _Place:
+        """Where the question goes: to the session that its handle names, or to one that is built anew."""
+        if request.session_handle is not None and not rebuild:
+            session_id, position = _parts(request.session_handle)
+            transcript = find_transcript(self._starter.workspace.config, session_id)
+            if transcript is None:
+                return self._anew(request, directory, "the session's file is gone")
+            lease = self._starter.workspace.lease(session_id)
+            rebuild = await self._taken(lease, request) or _unfit(transcript, position, request)
             if not rebuild:
-                return _Place(session_id, transcript, position or None)
-        if not history:
-            return _Place(new_session_id(), rebuilt=rebuild)
-        fresh = write_transcript(config, directory, history, model=request.model, version=self._starter.version)
-        return _Place(
-            fresh,
-            find_transcript(config, fresh),
-            rebuilt=rebuild or "this backend held no session of the conversation",
-        )
+                return _Place(lease, session_id, transcript, position or None, kept=True)
+            lease.release()
+        return self._anew(request, directory, rebuild)
+
+    async def _taken(self, lease: Lease, request: TurnRequest) -> str:
+        """Take `lease`; why that could not be done, else empty. An idle process holds none, so the wait is short."""
+        until = anyio.current_time() + min(_LEASE_WAIT_S, self._time_to_start(request))
+        while not lease.take():
+            if anyio.current_time() >= until:
+                return f"the session is in use by another {'turn' if lease.held_here else 'process'}"
+            await anyio.sleep(_LEASE_TICK_S)
+        return ""
+
+    def _anew(self, request: TurnRequest, directory: Path, rebuilt: str) -> _Place:
+        history, workspace = request.prompt.history, self._starter.workspace
+        session_id, transcript = new_session_id(), None
+        if history:
+            session_id = write_transcript(
+                workspace.config, directory, history, model=request.model, version=self._starter.version
+            )
+            transcript = find_transcript(workspace.config, session_id)
+            rebuilt = rebuilt or "this backend held no session of the conversation"
+        lease = workspace.lease(session_id)
+        if not lease.take():  # a fresh id: nobody can have it
+            raise BackendProtocolError("a new session's lease is taken.", backend=CLAUDE_CODE)
+        return _Place(lease, session_id, transcript, rebuilt=rebuilt)
 
     def _time_to_start(self, request: TurnRequest) -> float:
         if request.deadline is None:
@@ -262,9 +319,14 @@ class ClaudeCodeSession:
             connection.abandon()
 
     async def _drop(self) -> None:
+        """Let the process go, and return when it is gone, whoever had begun to let it go."""
         connection, self._connection = self._connection, None
         if connection is None:
+            # A second one while the first still stops would find the session's lease taken.
+            if self._leaving is not None:
+                await self._leaving.gone.wait()
             return
+        self._leaving = connection
         try:
             await connection.close()
         except BaseException:  # a second cancellation, say: no process may outlive it
@@ -272,10 +334,25 @@ class ClaudeCodeSession:
             raise
 
 
-def _unfit(transcript: Path | None, position: str, request: TurnRequest) -> str:
+def _parts(handle: str) -> tuple[str, str]:
+    """A handle's session id, and the row that the session ended in; empty where it does not say."""
+    session_id, _, position = handle.partition("@")
+    return session_id, position
+
+
+def _suits(connection: Connection, request: TurnRequest) -> bool:
+    """Whether what was fixed when the process started is what the question needs."""
+    launch = connection.launch
+    # The output limit too: kept, a small one would cut off later answers.
+    return (
+        connection.alive
+        and launch.system == request.prompt.system_text
+        and launch.max_output_tokens == request.max_output_tokens
+    )
+
+
+def _unfit(transcript: Path, position: str, request: TurnRequest) -> str:
     """Why a session cannot be resumed from `transcript`; empty where it can, and then it ends in `position`."""
-    if transcript is None:
-        return "the session's file is gone"
     if not position:
         return ""
     # Without its file a warm process begins another that holds only what came after.

@@ -44,6 +44,11 @@ class UsageMeter:
             self._streamed[self._message] = _from_api(as_mapping(event.get("usage")), self._streamed[self._message])
 
     @property
+    def requests(self) -> tuple[Usage, ...]:
+        """What each of the turn's requests to the API has used, as far as the stream told."""
+        return tuple(Usage(*_tokens(usage), cost_usd=None) for usage in self._streamed.values())
+
+    @property
     def streamed(self) -> Usage:
         """What the turn has cost as far as the stream told; its price is not known."""
         total = Usage(cost_usd=0.0)

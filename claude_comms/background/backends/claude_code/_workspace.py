@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
+from claude_comms.background.backends.claude_code._leases import Lease, Leases
+from claude_comms.background.backends.claude_code._orphans import MARK, kill_marked
+from claude_comms.background.backends.claude_code._transcript import find_transcript
 from claude_comms.files import private_dir
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["CREDENTIALS", "PASSED_ON", "Lease", "Scratch", "Workspace"]
+__all__ = ["CREDENTIALS", "PASSED_ON", "Scratch", "Workspace"]
 
 CREDENTIALS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 """The variables that hold a login."""
@@ -28,6 +31,8 @@ PASSED_ON = (
     "ANTHROPIC_BASE_URL", *CREDENTIALS,
 )  # fmt: skip
 """The variables that a process inherits. Nothing else of our environment reaches it."""
+
+_SWEEP_EVERY_S = 600.0
 
 _FIXED = {
     "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
@@ -71,6 +76,11 @@ class Scratch:
         return self.folder / "mcp-servers.json"
 
     @property
+    def unanswered(self) -> Path:
+        """The file with the ids of the process's sessions that no handle names yet; for whoever sweeps."""
+        return self.folder / "unanswered.txt"
+
+    @property
     def empty(self) -> Path:
         """Where a process sits whose module has no path."""
         return private_dir(self.folder / "empty")
@@ -80,22 +90,13 @@ class Scratch:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class Lease:
-    """The right to use a session: two processes on one branch it silently, and one branch is lost."""
-
-    def __init__(self, lock: FileLock) -> None:
-        self._lock = lock
-
-    def release(self) -> None:
-        """Give it up. May be called twice."""
-        self._lock.release()
-
-
 class Workspace:
     """``claude-code/`` in the home: configuration and sessions, scratch files, leases. Private to its owner."""
 
     def __init__(self, home: Path) -> None:
         self._root = home / "claude-code"
+        self._leases = Leases(self._root / "leases")
+        self._swept_at: float | None = None
 
     @property
     def config(self) -> Path:
@@ -108,26 +109,56 @@ class Workspace:
         return self.config / ".credentials.json"
 
     def open(self) -> None:
-        """Make the directories, and sweep away the scratch files of processes that are gone."""
+        """Make the directories, and sweep them if that is due."""
         for name in (".", "config", "home", "leases", "scratch"):
             private_dir(self._root / name)
-        for folder in (self._root / "scratch").iterdir():
+        if self.sweep_due:
+            self.sweep()
+
+    @property
+    def sweep_due(self) -> bool:
+        """Whether ten minutes have passed since the last sweep, or there was none."""
+        return self._swept_at is None or time.monotonic() - self._swept_at >= _SWEEP_EVERY_S
+
+    def sweep(self) -> None:
+        """Remove what processes that are gone have left: their scratch files, what they had started and nobody has
+        stopped, and leases. Touches the disk.
+        """
+        self._swept_at = time.monotonic()
+        for folder in (self._root / "scratch").glob("*"):
             owner = folder.name.partition("-")[0]
             if not owner.isdigit() or not _is_running(int(owner)):
-                shutil.rmtree(folder, ignore_errors=True)
+                kill_marked(str(folder))
+                self._clear(Scratch(folder))
+        self._leases.sweep()
+
+    def _clear(self, scratch: Scratch) -> None:
+        """Remove the scratch files of a process that was killed, and the sessions that nobody will ask for."""
+        with suppress(OSError, UnicodeDecodeError):
+            for session_id in scratch.unanswered.read_text("ascii").split():
+                self.discard(session_id)
+        scratch.remove()
 
     def scratch(self) -> Scratch:
         """A new directory for one process."""
         return Scratch(private_dir(self._root / "scratch" / f"{os.getpid()}-{secrets.token_hex(4)}"))
 
-    def lease(self, session_id: str) -> Lease | None:
-        """The session's lease, or None when another process has it."""
-        lock = FileLock(self._root / "leases" / f"{session_id}.lock", mode=0o600, thread_local=False)
+    def lease(self, session_id: str) -> Lease:
+        """The session's lease, not yet taken."""
+        return self._leases.of(session_id)
+
+    def discard(self, session_id: str) -> None:
+        """Delete a session for which no handle is, or soon will be, in any store; not while somebody uses it."""
+        transcript = find_transcript(self.config, session_id)
+        if transcript is None:
+            return
+        lease = self.lease(session_id)
         try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            return None
-        return Lease(lock)
+            if lease.take():
+                transcript.unlink(missing_ok=True)
+                shutil.rmtree(transcript.with_suffix(""), ignore_errors=True)
+        finally:
+            lease.release()
 
     def environment(
         self, ambient: Mapping[str, str], scratch: Scratch, *, given: Mapping[str, str], max_output_tokens: int
@@ -146,6 +177,7 @@ class Workspace:
             "CLAUDE_CONFIG_DIR": str(self.config),
             "CLAUDE_CODE_TMPDIR": str(scratch.folder),
             "TMPDIR": str(scratch.folder),
+            MARK: str(scratch.folder),
             "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(max_output_tokens),
         }
 

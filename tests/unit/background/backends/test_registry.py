@@ -104,8 +104,48 @@ def test_auto_is_api_when_there_is_a_key_and_offline_otherwise_where_claude_code
     without = choose_backend(settings(), target_path=path)
     blank = choose_backend(settings(anthropic_api_key=" "), target_path=path)
     assert (with_key.backend, without.backend, blank.backend) == ("api", "offline", "offline")
-    assert "ANTHROPIC_API_KEY is set, and the Agent SDK is not installed" in with_key.reason
-    assert "ANTHROPIC_API_KEY is not set" in without.reason
+    unusable = "Claude Code is not usable, because the Agent SDK is not installed"
+    assert with_key.reason == f"ANTHROPIC_API_KEY is set, and {unusable}"
+    assert without.reason == f"ANTHROPIC_API_KEY is not set, and {unusable}"
+
+
+def claude(path: Path, script: str) -> Path:
+    """A program in Claude Code's place that counts its runs in a file beside it."""
+    path.write_text(f"#!/bin/sh\necho run >> '{path}.runs'\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def runs(binary: Path) -> int:
+    return len(Path(f"{binary}.runs").read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [("echo 2.1.197", "2.1.329 or later is needed"), ("exit 3", "does not answer as Claude Code"), (":", "does not")],
+)
+@pytest.mark.parametrize("key", ["k", None])
+def test_auto_leaves_out_a_claude_code_that_is_too_old_or_no_claude_code_and_says_why(
+    tmp_path: Path, script: str, why: str, key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLAUDE_CODE_OAUTH_TOKEN", "t")
+    binary = claude(tmp_path / "claude", script)
+    here = settings(home=tmp_path / "home", claude_code_binary=binary, anthropic_api_key=key)
+    for _ in range(3):
+        choice = choose_backend(here, target_path=HERE)
+        assert choice.backend == ("offline" if key is None else "api")
+        assert "Claude Code is not usable, because" in choice.reason
+        assert why in choice.reason
+    assert runs(binary) == 1
+
+
+def test_auto_takes_a_claude_code_that_will_do_and_asks_it_for_its_version_once(tmp_path: Path) -> None:
+    binary = claude(tmp_path / "claude", "echo 2.1.400")
+    here = settings(home=tmp_path / "home", claude_code_binary=binary, anthropic_api_key="k")
+    for _ in range(3):
+        choice = choose_backend(here, target_path=HERE)
+        assert (choice.backend, "2.1.400" in choice.reason) == ("claude-code", True)
+    assert runs(binary) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,105 @@
+"""``daemon start``, ``stop``, ``restart``, ``status`` and ``run``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from claude_comms.cli import _console as console
+from claude_comms.cli._wrapping import hanging
+from claude_comms.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["restart", "run", "show_status", "start", "stop"]
+
+_SHOWN = ("pid", "version", "socket", "listen", "token_file", "log_file", "started_at")
+"""What people are shown first, in this order; then whatever else the daemon tells of itself."""
+
+
+def start(listen: str | None, *, as_json: bool) -> None:
+    """Have a daemon running, and listening on `listen` where that is given."""
+    from claude_comms import daemon
+
+    settings = Settings.load()
+    before = daemon.find(settings)
+    daemon.start(settings, listen=listen)
+    told = "runs" if before is None else "was running"
+    _tell(daemon.status(settings), f"The daemon {told}.", as_json=as_json)
+
+
+def stop(drain_s: float | None, *, as_json: bool) -> None:
+    """Have none running."""
+    from claude_comms import daemon
+
+    settings = Settings.load()
+    was_running = daemon.find(settings) is not None
+    if was_running:
+        console.note("Stopping the daemon; running turns may finish first.")
+    daemon.stop(settings, drain_s=drain_s)
+    if as_json:
+        console.document({"running": False, "stopped": was_running})
+    else:
+        console.result("The daemon has stopped." if was_running else "The daemon was not running.")
+
+
+def restart(drain_s: float | None, *, as_json: bool) -> None:
+    """End the one that runs, and start one that listens where that did."""
+    from claude_comms import daemon
+
+    settings = Settings.load()
+    before = daemon.find(settings)
+    if before is not None:
+        console.note("Stopping the daemon; running turns may finish first.")
+        daemon.stop(settings, drain_s=drain_s)
+    daemon.start(settings, listen=before.listen if before is not None else None)
+    _tell(daemon.status(settings), "The daemon runs.", as_json=as_json)
+
+
+def show_status(*, as_json: bool) -> None:
+    """What is known of the daemon; exit 1 where none runs."""
+    from claude_comms import daemon
+
+    found = daemon.status(Settings.load())
+    if as_json:
+        console.document(found)
+    elif found["running"]:
+        _print(found)
+    else:
+        console.result("The daemon is not running.")
+        console.note("start it: claude-comms daemon start")
+    if not found["running"]:
+        raise typer.Exit(1)
+
+
+def run(listen: str | None, *, as_json: bool) -> None:
+    """Be the daemon until it is stopped."""
+    from claude_comms import daemon
+
+    code = daemon.run(Settings.load(), listen=listen)
+    if as_json and not code:
+        console.document({"running": False, "stopped": True})
+    if code:
+        raise typer.Exit(code)
+
+
+def _tell(found: Mapping[str, Any], text: str, *, as_json: bool) -> None:
+    if as_json:
+        console.document(found)
+    else:
+        console.result(f"{text}")
+        _print(found)
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    names = [name for name in _SHOWN if found.get(name) is not None]
+    names += [name for name, value in found.items() if name not in (*_SHOWN, "running") and _is_simple(value)]
+    column = max(len(name) for name in names) + 2
+    for name in names:
+        console.result(hanging(f"{name.replace('_', ' '):{column}}", str(found[name])))
+
+
+def _is_simple(value: object) -> bool:
+    return isinstance(value, (str, int, float)) and not (isinstance(value, bool) and value)
