@@ -60,7 +60,7 @@ class Supervision:
 
     async def measure(self) -> None:
         """How much each process tree takes, and which processes are gone."""
-        pids = {instance: instance.pid for instance in self._instances()}
+        pids = {instance: instance.watched_pid() for instance in self._instances()}
         known = {instance: pid for instance, pid in pids.items() if pid is not None}
         if known:
             taken: Mapping[int, int] = await anyio.to_thread.run_sync(self._measure, frozenset(known.values()))
