@@ -41,6 +41,7 @@ class Past:
     """What an instance did in a former process."""
 
     turns: int = 0
+    restarts: int = 0
     usage: Usage | None = None
     created_at: datetime | None = None
     last_used: datetime | None = None
@@ -259,7 +260,7 @@ class Instance:
 
     def recall(self, past: Past, *, paused: bool) -> None:
         """Begin hibernated, or paused and without a session: it is known from a former process."""
-        self.turns = past.turns
+        self.turns, self.restarts = past.turns, past.restarts
         self.created_at = past.created_at or self.created_at
         self.last_used = past.last_used or self.created_at
         self.budget = Budget(self.limits, past.usage)
