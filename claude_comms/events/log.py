@@ -226,8 +226,6 @@ class EventLog(EventBus):
         )
         # Durable through the death of the process; a loss of power may take the last commits, not the file.
         connection.execute("PRAGMA synchronous = NORMAL")
-        # A checkpoint flushes the disk twice, whatever its size: rarer ones hold up fewer publishers.
-        connection.execute("PRAGMA wal_autocheckpoint = 4000")
         return connection
 
     def _let_go(self) -> None:
