@@ -110,7 +110,7 @@ class Server:
         if listen is not None:
             await self.listen(listen)
         await self._open_door(sock, Door(self.app, self._limits))
-        self._observer.start()
+        self._observer.start(self._bus.last_seq)
         await self._tell("daemon.started", {"socket": self.service.socket, "listen": self.address})
         self._ready.set()
         try:
@@ -155,8 +155,13 @@ class Server:
         sock.setblocking(False)  # noqa: FBT003 - its name says it
         listener = Listener(door, self._limits, self._listeners)
         self._listeners.append(listener)
-        self._tasks.append(asyncio.create_task(listener.serve(sockets=[sock]), name="door"))
-        await listener.opened.wait()
+        serving = asyncio.create_task(listener.serve(sockets=[sock]), name="door")
+        self._tasks.append(serving)
+        opened = asyncio.create_task(listener.opened.wait())
+        await asyncio.wait({serving, opened}, return_when=asyncio.FIRST_COMPLETED)
+        opened.cancel()
+        if serving.done():
+            await serving  # it says why it could not
 
     # --- the end -------------------------------------------------------------------------------
 
