@@ -456,7 +456,7 @@ async def running(
     """A server on a socket of its own over a scripted engine; stopped at the end, if it still runs."""
     bus = ListBus()
     engine = ScriptEngine(bus, scripts=list(scripts))
-    chosen = Settings.load({"home": home, "drain_s": 5.0, **settings})
+    chosen = Settings.load({"home": home, "drain_s": 5.0} | settings)
     server = Server(engine, chosen, bus=bus, token=TOKEN, version=VERSION, limits=limits, extra_apps=extra_apps)
     with tempfile.TemporaryDirectory(prefix="cc-") as directory:
         path = Path(directory) / "s"

@@ -121,17 +121,23 @@ class Turns:
         if len(self._ended) > _MOST_ENDED:
             self._ended.popitem(last=False)
 
-    async def drain(self, drain_s: float) -> None:
-        """Take no new turns; let those that run go on for `drain_s`, then interrupt them and wait, bounded."""
+    def refuse(self) -> None:
+        """Take no new turns any more."""
         self._closed = True
-        await self._wait(drain_s)
+
+    async def finished(self) -> None:
+        """Wait until none runs."""
+        await self._wait(None)
+
+    async def interrupt(self) -> None:
+        """Interrupt those that run and wait, bounded, until they have ended."""
         with anyio.move_on_after(_INTERRUPT_WAIT_S):
             async with anyio.create_task_group() as interrupting:
                 for hosted in tuple(self._running.values()):
                     interrupting.start_soon(_stop, hosted)
         await self._wait(_INTERRUPT_WAIT_S)
 
-    async def _wait(self, wait_s: float) -> None:
+    async def _wait(self, wait_s: float | None) -> None:
         if self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=wait_s)
 
