@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from claude_comms.conversations import ConversationStore, KeyedTurn
+    from claude_comms.engine._outlet import Outlet
     from claude_comms.events import Event, EventBus
     from claude_comms.types import Message
 
@@ -27,7 +28,9 @@ _ENDS = frozenset({"turn.completed", "turn.failed", "turn.interrupted"})
 _TURNS = EventFilter(types=("turn.started", *sorted(_ENDS)))
 
 
-async def tell_of_lost_turns(bus: EventBus, store: ConversationStore, abandoned: Iterable[Message]) -> None:
+async def tell_of_lost_turns(
+    bus: EventBus, outlet: Outlet, store: ConversationStore, abandoned: Iterable[Message]
+) -> None:
     """Give each turn of the log that has no end one, from what the store says; and each of the `abandoned`."""
     lost = await _without_end(bus)
     lost |= {message.turn_id: None for message in abandoned if message.turn_id and message.role is Role.QUESTION}
@@ -35,7 +38,7 @@ async def tell_of_lost_turns(bus: EventBus, store: ConversationStore, abandoned:
         turn = await store.by_turn(turn_id)
         if turn is not None:
             conversation = await store.get(turn.question.thread_id, messages=False)
-            news = TurnNews(bus.post, turn_id, Pair(conversation.source, conversation.target))
+            news = TurnNews(outlet, turn_id, Pair(conversation.source, conversation.target))
             _tell_end(news, turn, conversation.target)
 
 

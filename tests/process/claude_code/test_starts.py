@@ -104,6 +104,25 @@ async def test_a_question_whose_session_is_closed_is_not_asked_again_on_a_new_pr
     assert descendants() <= before
 
 
+async def test_a_session_closed_while_a_question_waits_for_its_lease_starts_nothing(
+    talk: Talk, session: ClaudeCodeSession, backend: ClaudeCodeBackend
+) -> None:
+    before = descendants()
+    await talk.ask("one")
+    await session.rest()
+    assert talk.handle is not None
+    lease = backend.workspace.lease(talk.handle.partition("@")[0])
+    assert lease.take()
+    asking = asyncio.create_task(talk.ask("two"))
+    while not list((backend.workspace.config.parent / "scratch").iterdir()):
+        await anyio.lowlevel.checkpoint()
+    await session.close()
+    lease.release()
+    with pytest.raises(BackendCrashedError, match="was closed before"):
+        await asking
+    assert descendants() <= before
+
+
 async def test_an_answer_of_five_megabytes_comes_whole(talk: Talk, api: LoopbackAPI) -> None:
     text = "A quite ordinary line.\n" * (5 * 1024 * 1024 // 23)
     api.answer(Answer(text))

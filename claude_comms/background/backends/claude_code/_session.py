@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
 from claude_comms.background.backends.claude_code._connection import Connection
 from claude_comms.background.backends.claude_code._exchange import Exchange, Limits
-from claude_comms.background.backends.claude_code._launch import Launch, new_session_id, require_directory
+from claude_comms.background.backends.claude_code._launch import Launch, require_directory
+from claude_comms.background.backends.claude_code._place import find_place, handle_parts
 from claude_comms.background.backends.claude_code._revision import git_revision
-from claude_comms.background.backends.claude_code._transcript import find_transcript, lead_to, recalls, write_transcript
 from claude_comms.background.backends.claude_code._turn import TurnReader
-from claude_comms.errors import BackendCrashedError, BackendProtocolError, BackendUnavailableError, TurnFailedError
+from claude_comms.errors import BackendCrashedError, BackendUnavailableError, TurnFailedError
 from claude_comms.types import CLAUDE_CODE, Source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from claude_comms.background.backends.claude_code._confinement import Confinement
-    from claude_comms.background.backends.claude_code._leases import Lease
+    from claude_comms.background.backends.claude_code._place import Place
     from claude_comms.background.backends.claude_code._workspace import Scratch, Workspace
     from claude_comms.types import Emit, InstanceSpec, TurnRequest, TurnResult
 
@@ -50,24 +50,6 @@ class Starter(Protocol):
     def forget(self, session: ClaudeCodeSession) -> None: ...
 
 
-_LEASE_WAIT_S = 1.0
-"""For another turn to give the session up. Longer would only delay: two questions in one conversation are rare."""
-_LEASE_TICK_S = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Which session a question goes to, with its lease taken, and why it had to be built anew."""
-
-    lease: Lease
-    session_id: str
-    transcript: Path | None = None
-    position: str | None = None
-    rebuilt: str = ""
-    kept: bool = False
-    """Whether the session is one that a handle names."""
-
-
 class ClaudeCodeSession:
     """One instance. It has at most one process, started by the first question and kept warm from then on."""
 
@@ -79,6 +61,8 @@ class ClaudeCodeSession:
         self._connection: Connection | None = None
         self._leaving: Connection | None = None
         """The one that was let go of last; until it is gone it has the session's lease."""
+        self._arrived = anyio.Event()
+        """Set when a connection is made, for `died`."""
         self._exchange: Exchange | None = None
         """The running turn, or the last one."""
         self._running = False
@@ -175,6 +159,19 @@ class ClaudeCodeSession:
         """When the process last wrote anything. See `Observable.last_alive`."""
         return None if self.pid is None or self._connection is None else self._connection.last_byte
 
+    async def died(self) -> str:
+        """Wait until a process dies that nobody has stopped. See `Mortal.died`."""
+        while True:
+            self._arrived = anyio.Event()
+            connection = self._connection
+            if connection is not None:
+                how = await connection.died()
+                if how is not None:
+                    return f"Claude Code {how}"
+                await connection.gone.wait()
+            if self._connection is connection or self._connection is None:
+                await self._arrived.wait()
+
     @property
     def idle(self) -> bool:
         """Whether it keeps a process warm that has nothing to do."""
@@ -204,7 +201,7 @@ class ClaudeCodeSession:
             self._abandon()
             raise
         if rebuilt and request.session_handle is not None:
-            self._starter.workspace.discard(_parts(request.session_handle)[0])
+            self._starter.workspace.discard(handle_parts(request.session_handle)[0])
         return replace(result, sources=(*result.sources, *self._revision()), rebuilt=rebuilt)
 
     async def _connected(self, request: TurnRequest, rebuild: str) -> tuple[Connection, str]:
@@ -229,7 +226,14 @@ class ClaudeCodeSession:
             scratch = self._starter.workspace.scratch()
             undo.callback(scratch.remove)
             directory = self._spec.directory or scratch.empty
-            place = await self._place(request, directory, rebuild)
+            place = await find_place(
+                self._starter.workspace,
+                request,
+                directory,
+                version=self._starter.version,
+                wait_s=self._time_to_start(request),
+                rebuild=rebuild,
+            )
             undo.callback(place.lease.release)
             launch = self._launch(request, scratch, directory, place)
             connection = Connection(launch, self._starter.workspace, place.lease, kept=place.kept)
@@ -240,7 +244,12 @@ class ClaudeCodeSession:
     async def _started(self, connection: Connection, request: TurnRequest) -> None:
         """Start the process as the session's own; however that fails, nothing of it stays."""
         self._connection = connection
+        self._arrived.set()
         try:
+            if self._closed:
+                raise BackendCrashedError(
+                    "the session was closed before its process started. Ask again.", backend=CLAUDE_CODE
+                )
             async with self._starter.starting:
                 await connection.start(self._time_to_start(request))
             await connection.reach_servers(self._time_to_start(request))
@@ -251,7 +260,7 @@ class ClaudeCodeSession:
             await self._drop()
             raise
 
-    def _launch(self, request: TurnRequest, scratch: Scratch, directory: Path, place: _Place) -> Launch:
+    def _launch(self, request: TurnRequest, scratch: Scratch, directory: Path, place: Place) -> Launch:
         return Launch(
             binary=self._starter.binary,
             directory=directory,
@@ -265,43 +274,6 @@ class ClaudeCodeSession:
             resume=place.transcript,
             position=place.position,
         )
-
-    async def _place(self, request: TurnRequest, directory: Path, rebuild: str) -> _Place:
-        """Where the question goes: to the session that its handle names, or to one that is built anew."""
-        if request.session_handle is not None and not rebuild:
-            session_id, position = _parts(request.session_handle)
-            transcript = find_transcript(self._starter.workspace.config, session_id)
-            if transcript is None:
-                return self._anew(request, directory, "the session's file is gone")
-            lease = self._starter.workspace.lease(session_id)
-            rebuild = await self._taken(lease, request) or _unfit(transcript, position, request)
-            if not rebuild:
-                return _Place(lease, session_id, transcript, position or None, kept=True)
-            lease.release()
-        return self._anew(request, directory, rebuild)
-
-    async def _taken(self, lease: Lease, request: TurnRequest) -> str:
-        """Take `lease`; why that could not be done, else empty. An idle process holds none, so the wait is short."""
-        until = anyio.current_time() + min(_LEASE_WAIT_S, self._time_to_start(request))
-        while not lease.take():
-            if anyio.current_time() >= until:
-                return f"the session is in use by another {'turn' if lease.held_here else 'process'}"
-            await anyio.sleep(_LEASE_TICK_S)
-        return ""
-
-    def _anew(self, request: TurnRequest, directory: Path, rebuilt: str) -> _Place:
-        history, workspace = request.prompt.history, self._starter.workspace
-        session_id, transcript = new_session_id(), None
-        if history:
-            session_id = write_transcript(
-                workspace.config, directory, history, model=request.model, version=self._starter.version
-            )
-            transcript = find_transcript(workspace.config, session_id)
-            rebuilt = rebuilt or "this backend held no session of the conversation"
-        lease = workspace.lease(session_id)
-        if not lease.take():  # a fresh id: nobody can have it
-            raise BackendProtocolError("a new session's lease is taken.", backend=CLAUDE_CODE)
-        return _Place(lease, session_id, transcript, rebuilt=rebuilt)
 
     def _time_to_start(self, request: TurnRequest) -> float:
         if request.deadline is None:
@@ -334,12 +306,6 @@ class ClaudeCodeSession:
             raise
 
 
-def _parts(handle: str) -> tuple[str, str]:
-    """A handle's session id, and the row that the session ended in; empty where it does not say."""
-    session_id, _, position = handle.partition("@")
-    return session_id, position
-
-
 def _suits(connection: Connection, request: TurnRequest) -> bool:
     """Whether what was fixed when the process started is what the question needs."""
     launch = connection.launch
@@ -349,16 +315,6 @@ def _suits(connection: Connection, request: TurnRequest) -> bool:
         and launch.system == request.prompt.system_text
         and launch.max_output_tokens == request.max_output_tokens
     )
-
-
-def _unfit(transcript: Path, position: str, request: TurnRequest) -> str:
-    """Why a session cannot be resumed from `transcript`; empty where it can, and then it ends in `position`."""
-    if not position:
-        return ""
-    # Without its file a warm process begins another that holds only what came after.
-    if not recalls(transcript, position, request.prompt.history):
-        return "the session's file lacks a part of the conversation"
-    return "" if lead_to(transcript, position) else "the session's file cannot be written"
 
 
 def _poisoned(error: TurnFailedError, request: TurnRequest) -> bool:
