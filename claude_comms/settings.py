@@ -28,7 +28,10 @@ _DEFAULT_MODEL = "claude-sonnet-5-5"
 
 
 class Settings(BaseSettings):
-    """All that can be set. Use `Settings.load()`: it reads every source and remembers what came from where."""
+    """All that can be set. Use `Settings.load()`: it reads every source and remembers what came from where.
+
+    The docstrings under the fields are for readers: pydantic would parse this file for them in every process.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX,
@@ -112,7 +115,7 @@ class Settings(BaseSettings):
     max_memory_mb: int | None = Field(default=None, gt=0)
     """Resident memory of all instances' processes together, in MiB; beyond it those idle longest hibernate."""
 
-    stall_s: float = Field(default=120.0, gt=0)
+    stall_s: float = Field(default=300.0, gt=0)
     """A turn in which nothing has come for so long is stalled: it is interrupted, then its process is killed."""
 
     prewarm: dict[str, int] = Field(default_factory=dict[str, int])

@@ -54,6 +54,8 @@ from claude_comms.types import (
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from starlette.types import ASGIApp
+
     from claude_comms.conversations import SearchHit
     from claude_comms.descriptors import Match
     from claude_comms.events import ConsumerGroup
@@ -444,13 +446,18 @@ Change = Callable[[ScriptEngine], None]
 
 @asynccontextmanager
 async def running(
-    home: Path, *scripts: Script, limits: Limits | None = None, listen: str | None = None, **settings: Any
+    home: Path,
+    *scripts: Script,
+    limits: Limits | None = None,
+    listen: str | None = None,
+    extra_apps: Mapping[str, ASGIApp] | None = None,
+    **settings: Any,
 ) -> AsyncGenerator[Running]:
     """A server on a socket of its own over a scripted engine; stopped at the end, if it still runs."""
     bus = ListBus()
     engine = ScriptEngine(bus, scripts=list(scripts))
-    chosen = Settings.load({"home": home, "drain_s": 5.0, **settings})
-    server = Server(engine, chosen, bus=bus, token=TOKEN, version=VERSION, limits=limits)
+    chosen = Settings.load({"home": home, "drain_s": 5.0} | settings)
+    server = Server(engine, chosen, bus=bus, token=TOKEN, version=VERSION, limits=limits, extra_apps=extra_apps)
     with tempfile.TemporaryDirectory(prefix="cc-") as directory:
         path = Path(directory) / "s"
         sock = socket.socket(socket.AF_UNIX)

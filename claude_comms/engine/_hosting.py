@@ -58,7 +58,7 @@ class InstanceNews:
             return  # it comes back with the next daemon
         if self._outlet.heard:
             self._outlet.tell(about_instance(kind, self._info(instance), **facts))
-        if self.keeper is not None:
+        if self.keeper is not None and not instance.kept_ready:
             self.keeper.changed(instance)
 
 

@@ -13,9 +13,12 @@ FIRST_LINES = ("pip install . && claude-comms demo", "pip install '.[test]' && p
 ENVIRONMENT = "python3 -m venv .venv && . .venv/bin/activate"
 
 # The package and its extras are installed already where the tests run.
-NOT_RUN = (*FIRST_LINES, ENVIRONMENT, "pip install '.[claude-code]'")
+FOLLOWS = "claude-comms monitor-instance marker_arangodb --since 0"
+"""Ends only with the instance; tests/process runs it."""
 
-WITH_DAEMON = ("cli.md",)
+NOT_RUN = (*FIRST_LINES, ENVIRONMENT, FOLLOWS, "pip install '.[claude-code]'")
+
+WITH_DAEMON = ("README.md", "cli.md")
 """Documents whose commands go through a daemon; those of the others stay in their own processes."""
 
 _THREAD = re.compile(r"\bc_[0-9a-z]{3,26}\b")

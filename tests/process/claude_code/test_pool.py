@@ -88,3 +88,16 @@ async def test_a_warmed_instance_is_measured_and_a_killed_one_is_noticed_and_res
     second = await ask(pool, spec, "two", first.session_handle)
     assert second.rebuilt == ""
     assert pool.list() == [instance]
+
+
+async def test_a_process_that_dies_between_turns_is_noticed_without_looking(pool: Pool, spec: InstanceSpec) -> None:
+    before = descendants()
+    first = await ask(pool, spec, "one")
+    (instance,) = pool.list()
+    os.kill(pool.info(instance).pid or 0, signal.SIGKILL)
+    with anyio.fail_after(WAIT_S):
+        while instance.warm:
+            await anyio.sleep(0.01)
+    await gone(before)
+    second = await ask(pool, spec, "two", first.session_handle)
+    assert (second.rebuilt, instance.restarts) == ("", 1)

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from claude_comms.engine import LocalEngine
-from claude_comms.errors import TurnFailedError, UnknownModuleError
+from claude_comms.errors import StoreError, TurnFailedError, UnknownModuleError
 from claude_comms.events import Event, EventFilter, MemoryBus, NewEvent
 from claude_comms.settings import Settings
 from claude_comms.testing.scripted import Answer, ScriptedBackend, Stall
@@ -141,6 +141,15 @@ async def test_a_turn_that_a_dead_process_left_open_is_given_its_end_from_the_st
     assert told[-1].type == "turn.completed"
     assert told[-1].data["reply"]["response"] == "an answer"
     assert told[-1].data["reply"]["message_id"] == reply.message_id
+
+
+async def test_a_bus_that_fails_fails_no_turn(claude_comms_home: Path) -> None:
+    class Full(MemoryBus):
+        def post(self, event: NewEvent) -> None:
+            raise StoreError("no room for an event. Free some space.")
+
+    async with opened(claude_comms_home, ScriptedBackend("an answer"), Full()) as engine:
+        assert (await (await engine.ask(question())).reply()).response == "an answer"
 
 
 async def test_an_engine_of_ones_own_tells_from_the_first_listener_on(claude_comms_home: Path) -> None:
