@@ -375,9 +375,8 @@ async def eight(where: Place, bench: Bench) -> None:
                 if round_:
                     rates[name].append(CLAUDE_PAIRS * 4 / (time.perf_counter() - began))
     bare_rate, our_rate = (statistics.median(rates[name]) for name in ("bare", "daemon"))
-    print(
-        f"  8 pairs at once: bare Agent SDK {bare_rate:.0f} answers/s, daemon {our_rate:.0f} ({our_rate / bare_rate:.0%})"
-    )
+    share = our_rate / bare_rate
+    print(f"  8 pairs at once: bare Agent SDK {bare_rate:.0f} answers/s, daemon {our_rate:.0f} ({share:.0%})")
 
 
 # --- all ---------------------------------------------------------------------------------------

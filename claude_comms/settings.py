@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     max_memory_mb: int | None = Field(default=None, gt=0)
     """Resident memory of all instances' processes together, in MiB; beyond it those idle longest hibernate."""
 
-    stall_s: float = Field(default=120.0, gt=0)
+    stall_s: float = Field(default=300.0, gt=0)
     """A turn in which nothing has come for so long is stalled: it is interrupted, then its process is killed."""
 
     prewarm: dict[str, int] = Field(default_factory=dict[str, int])

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Budget", "Crossing"]
 
 _WARN_AT = 0.8
+_NOTHING = Usage(cost_usd=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,10 @@ class Budget:
 
     def __init__(self, limits: InstanceLimits, usage: Usage | None = None) -> None:
         self._limits = limits
-        self.usage = usage or Usage(cost_usd=0.0)
+        self.usage = usage or _NOTHING
         """Of all turns. Its cost is None once a turn had no known price."""
         self._cost_usd = self.usage.cost_usd or 0.0
-        self._told: set[tuple[str, str]] = set()
+        self._told: tuple[tuple[str, str], ...] = ()
         self._crossings()
 
     def charge(self, usage: Usage) -> list[Crossing]:
@@ -71,6 +72,6 @@ class Budget:
         for budget, limit, spent in self._accounts():
             for event, mark in (("budget.warned", _WARN_AT), ("budget.exceeded", 1.0)):
                 if spent >= limit * mark and (event, budget) not in self._told:
-                    self._told.add((event, budget))
+                    self._told += ((event, budget),)
                     found.append(Crossing(event, budget, limit, spent))
         return found

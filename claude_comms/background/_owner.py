@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from claude_comms.background._detached import Detached
-from claude_comms.background.backends.protocol import Mortal, Warmable
+from claude_comms.background.backends.protocol import Mortal, Observable, Warmable
 from claude_comms.errors import BackendCrashedError, BackendProtocolError, ClaudeCommsError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class SessionOwner:
 
     __slots__ = (
         "_backend", "_closing", "_on_death", "_on_open", "_send", "_spec", "_task", "_turn", "_turns", "_watch",
-        "broken", "opened", "session",
+        "broken", "observable", "opened", "session",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +50,8 @@ class SessionOwner:
         self._turn: Turn | None = None
         self._closing: set[SessionOwner] | None = None
         self.session: Session | None = None
+        self.observable: Observable | None = None
+        """The session, where it can be looked at."""
         self.opened = False
         """Whether the backend has ever given us the session."""
         self.broken = False
@@ -130,6 +132,7 @@ class SessionOwner:
 
     async def _open(self) -> None:
         self.session = await self._backend.open(self._spec)
+        self.observable = self.session if isinstance(self.session, Observable) else None
         self.opened = True
         self._on_open()
         if isinstance(self.session, Mortal):

@@ -8,12 +8,11 @@ import anyio
 
 from claude_comms.background._detached import Detached, wait_for
 from claude_comms.background._owner import SessionOwner
-from claude_comms.background.backends.protocol import Observable
 from claude_comms.errors import BackendCrashedError, BackendProtocolError
 
 if TYPE_CHECKING:
     from claude_comms.background._turn import Turn
-    from claude_comms.background.backends.protocol import Backend
+    from claude_comms.background.backends.protocol import Backend, Observable
     from claude_comms.types import InstanceSpec
 
 __all__ = ["CLOSE_S", "INTERRUPT_S", "Runner"]
@@ -74,8 +73,7 @@ class Runner:
     @property
     def observable(self) -> Observable | None:
         """The session, where it can be looked at."""
-        session = self._owner.session if self._owner is not None else None
-        return session if isinstance(session, Observable) else None
+        return self._owner.observable if self._owner is not None else None
 
     # --- turns ---
 

@@ -51,7 +51,7 @@ class Supervision:
         self._measure = measure
         self._clock = clock
         self.short_of_memory = False
-        """Whether more than `max_memory_mb` was in use when that was last looked at."""
+        """Whether one more process like the largest would have been too much when that was last looked at."""
 
     async def look(self) -> None:
         """One round: measure, then reclaim."""
@@ -60,7 +60,7 @@ class Supervision:
 
     async def measure(self) -> None:
         """How much each process tree takes, and which processes are gone."""
-        pids = {instance: instance.pid for instance in self._instances()}
+        pids = {instance: instance.watched_pid() for instance in self._instances()}
         known = {instance: pid for instance, pid in pids.items() if pid is not None}
         if known:
             taken: Mapping[int, int] = await anyio.to_thread.run_sync(self._measure, frozenset(known.values()))
@@ -90,22 +90,25 @@ class Supervision:
         return None
 
     def _reclaim_count(self) -> None:
+        """Those that are kept ready count, and are not given up for it: others would only be started again."""
         warm = self._longest_rested_first()
         if self._rules.max_warm is not None:
             for instance in warm[: max(0, len(warm) - self._rules.max_warm)]:
-                _give_up(instance, "count")
+                if not instance.kept_ready:
+                    _give_up(instance, "count")
 
     def _reclaim_memory(self) -> None:
         if self._rules.max_memory_mb is None:
             return
-        taken = sum(instance.rss_bytes or 0 for instance in self._instances())
-        self.short_of_memory = taken > self._rules.max_memory_mb * _MIB
+        most = self._rules.max_memory_mb * _MIB
+        sizes = [instance.rss_bytes or 0 for instance in self._instances()]
+        taken = sum(sizes)
         for instance in self._longest_rested_first():
-            if taken <= self._rules.max_memory_mb * _MIB:
-                return
-            if instance.rss_bytes:
+            if taken > most and instance.rss_bytes:
                 taken -= instance.rss_bytes
                 _give_up(instance, "memory")
+        # or what is kept ready would be started and given up again in turns
+        self.short_of_memory = taken + max(sizes, default=0) > most
 
     def _longest_rested_first(self) -> list[Instance]:
         """The warm ones with nothing to do; those that are kept ready come last."""

@@ -33,6 +33,7 @@ _STATE_EVENTS = {
     InstanceState.STOPPED: "instance.stopped",
 }
 _MIB = 1024 * 1024
+_NO_LIMITS = InstanceLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Past:
     """What an instance did in a former process."""
 
     turns: int = 0
+    restarts: int = 0
     usage: Usage | None = None
     created_at: datetime | None = None
     last_used: datetime | None = None
@@ -72,9 +74,9 @@ class Instance:
     """
 
     __slots__ = (
-        "_clock", "_lifecycle", "_notify", "_opened_since", "_replace_for", "_restart_limit", "_restart_reason",
-        "_rss_bytes", "_runner", "budget", "created_at", "failure", "idle_since", "instance_id", "kept_ready",
-        "last_used", "limits", "name", "restarts", "spec", "thread_id", "turns",
+        "_clock", "_lifecycle", "_notify", "_opened_since", "_pid_seen", "_replace_for", "_restart_limit",
+        "_restart_reason", "_rss_bytes", "_runner", "budget", "created_at", "failure", "idle_since", "instance_id",
+        "kept_ready", "last_used", "limits", "name", "restarts", "spec", "thread_id", "turns",
     )  # fmt: skip
 
     def __init__(
@@ -97,7 +99,7 @@ class Instance:
         self.instance_id = instance_id or new_id("i")
         self.name = name
         self.spec = spec
-        self.limits = limits or InstanceLimits()
+        self.limits = limits or _NO_LIMITS
         self.budget = Budget(self.limits)
         """What it has used, and may."""
         self.created_at = self.last_used = datetime.now(UTC)
@@ -122,6 +124,7 @@ class Instance:
         """Why the next session that is opened is a restart."""
         self._opened_since = 0.0
         self._rss_bytes: int | None = None
+        self._pid_seen: int | None = None
         self._replace_for: str | None = None
         """Why its session is to be replaced once it has nothing to do."""
 
@@ -208,6 +211,7 @@ class Instance:
         self.last_used = datetime.now(UTC)
         if self.ended:
             return
+        self._pid_seen = self.pid
         self._apply(Action.RELEASE)
         if self.limits.max_turns is not None and self.turns >= self.limits.max_turns:
             self.dismiss(f"it has run its {self.limits.max_turns} turns")
@@ -256,7 +260,7 @@ class Instance:
 
     def recall(self, past: Past, *, paused: bool) -> None:
         """Begin hibernated, or paused and without a session: it is known from a former process."""
-        self.turns = past.turns
+        self.turns, self.restarts = past.turns, past.restarts
         self.created_at = past.created_at or self.created_at
         self.last_used = past.last_used or self.created_at
         self.budget = Budget(self.limits, past.usage)
@@ -272,6 +276,17 @@ class Instance:
         """Add what a turn has used. Tells of ``budget.warned`` (80 %) and ``budget.exceeded``, once each."""
         for crossing in self.budget.charge(usage):
             self._notify(crossing.event, self, budget=crossing.budget, limit=crossing.limit, spent=crossing.spent)
+
+    def watched_pid(self) -> int | None:
+        """Its process, for who looks from time to time.
+
+        One whose session no longer has the process that it had, and does not say why, hibernates: that is how a
+        session gives up an idle process by itself. It is no fault.
+        """
+        before, self._pid_seen = self._pid_seen, self.pid
+        if before is not None and self._pid_seen is None and self.state in (InstanceState.IDLE, InstanceState.PAUSED):
+            self.hibernate("its process has ended")
+        return self._pid_seen
 
     def measured(self, pid: int, rss_bytes: int | None) -> None:
         """The process tree under `pid` takes so much; None: there is no such process any more.
@@ -317,7 +332,7 @@ class Instance:
     def session_opened(self) -> None:
         """For its runner."""
         self._opened_since = self._clock()
-        self._rss_bytes = self._replace_for = None
+        self._rss_bytes = self._replace_for = self._pid_seen = None
         reason, self._restart_reason = self._restart_reason, None
         if reason is not None:
             self.restarts += 1

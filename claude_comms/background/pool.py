@@ -177,6 +177,7 @@ class Pool:
         thread_id: str | None = None,
         state: InstanceState = InstanceState.HIBERNATED,
         turns: int = 0,
+        restarts: int = 0,
         usage: Usage | None = None,
         created_at: datetime | None = None,
         last_used: datetime | None = None,
@@ -193,7 +194,7 @@ class Pool:
         if len(self._places.instances) >= self._max_instances:
             raise self._places.full("there already")
         instance = self._places.make(spec, backend, name=name, limits=limits, instance_id=instance_id)
-        past = Past(turns=turns, usage=usage, created_at=created_at, last_used=last_used)
+        past = Past(turns=turns, restarts=restarts, usage=usage, created_at=created_at, last_used=last_used)
         if thread_id is not None:
             self._places.hold(instance, thread_id)
         instance.recall(past, paused=state is InstanceState.PAUSED)

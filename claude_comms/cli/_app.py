@@ -1,6 +1,7 @@
 """All commands, in the order and the panels in which help shows them."""
 
 # No postponed annotations here: Typer reads them.
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -11,20 +12,38 @@ from claude_comms.cli._daemon import daemon
 from claude_comms.cli._panels import Panels
 from claude_comms.cli._usage import usage
 
-__all__ = ["app"]
+__all__ = ["app", "app_for"]
 
 _ASK, _MODULES, _CONVERSATIONS, _MACHINE = "Ask", "Modules", "Conversations", "This machine"
 _INSTANCES, _JOBS = "Instances", "Background questions"
 
-app = typer.Typer(
-    name="claude-comms",
-    help="Software modules ask each other questions, and a background Claude that knows the module answers.",
-    epilog="Begin with: claude-comms demo",
-    cls=Panels,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+
+def _empty() -> typer.Typer:
+    return typer.Typer(
+        name="claude-comms",
+        help="Software modules ask each other questions, and a background Claude that knows the module answers.",
+        epilog="Begin with: claude-comms demo",
+        cls=Panels,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+app = _empty()
+
+
+def app_for(argv: Sequence[str]) -> typer.Typer:
+    """The app, or as much of it as `argv` needs: Typer takes a millisecond for each command that it knows."""
+    name = argv[0] if argv else ""
+    commands = [info for info in app.registered_commands if info.name == name]
+    groups = [info for info in app.registered_groups if info.name == name]
+    if not commands and not groups:
+        return app
+    part = _empty()
+    part.registered_callback = app.registered_callback
+    part.registered_commands, part.registered_groups = commands, groups
+    return part
 
 
 @app.callback(invoke_without_command=True)

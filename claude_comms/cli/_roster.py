@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import replace
 from datetime import datetime
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["show_instances", "steer", "watch_instances"]
 
 _LOOKS_EVERY_S = 1.0
+_ROOM_FOR_ALL = 90
+"""Columns."""
 _CLEAR = "\x1b[H\x1b[2J"
 _CHANGES = ("instance_id", "name", "state", "thread_id", "turns", "waiting", "restarts", "pid", "failure")
 """What makes a list worth showing again; memory and times always change."""
@@ -37,8 +40,6 @@ def show_instances(*, check: bool, no_daemon: bool, as_json: bool) -> None:
 
 def watch_instances(*, check: bool, no_daemon: bool, as_json: bool) -> None:
     """The same again at each change, until Ctrl-C."""
-    import sys
-
     shown: list[list[Any]] | None = None
     with managing(no_daemon=no_daemon) as instances:
         while True:
@@ -101,31 +102,23 @@ def _show(found: Sequence[InstanceInfo], *, check: bool, as_json: bool) -> None:
 
 
 def _print(found: Sequence[InstanceInfo], *, check: bool) -> None:
-    ids = short_ids([info.instance_id for info in found])
-    columns = [
-        console.Column("ID"),
-        console.Column("NAME", flexible=True),
-        console.Column("FROM → TO", flexible=True),
-        console.Column("BACKEND"),
-        console.Column("STATE"),
-        console.Column("TURNS", right=True),
-        console.Column("ALIVE" if check else "USED"),
-    ]
-    rows = [
-        [
-            short,
-            info.name or "-",
-            f"{info.source} → {info.target}",
-            info.backend,
-            _standing(info),
-            str(info.turns),
-            ago(info.last_alive_at if check else info.last_used_at),
-        ]
-        for short, info in zip(ids, found, strict=True)
-    ]
-    if any(info.rss_bytes is not None for info in found):
-        columns.append(console.Column("MEMORY", right=True))
-        rows = [[*row, memory(info.rss_bytes)] for row, info in zip(rows, found, strict=True)]
+    """A table of what there is room for: a narrow terminal shows who is where, and how it stands."""
+    narrow = console.is_terminal(sys.stdout) and console.width() < _ROOM_FOR_ALL
+    columns = [console.Column("ID"), console.Column("NAME", flexible=True), console.Column("FROM → TO", flexible=True)]
+    columns += [] if narrow else [console.Column("BACKEND")]
+    columns += [console.Column("STATE", flexible=narrow)]
+    columns += [] if narrow else [console.Column("TURNS", right=True)]
+    columns += [console.Column("ALIVE" if check else "USED")]
+    memory_known = not narrow and any(info.rss_bytes is not None for info in found)
+    columns += [console.Column("MEMORY", right=True)] if memory_known else []
+    rows: list[list[str]] = []
+    for short, info in zip(short_ids([info.instance_id for info in found]), found, strict=True):
+        row = [short, info.name or "-", f"{info.source} → {info.target}"]
+        row += [] if narrow else [info.backend]
+        row += [_standing(info)]
+        row += [] if narrow else [str(info.turns)]
+        row += [ago(info.last_alive_at if check else info.last_used_at)]
+        rows.append([*row, memory(info.rss_bytes)] if memory_known else row)
     console.table(columns, rows)
 
 

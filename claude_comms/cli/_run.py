@@ -55,9 +55,9 @@ def run(argv: Sequence[str]) -> int:
 def _invoke(argv: Sequence[str]) -> int:
     as_json = _wants_json(argv)
     try:
-        from claude_comms.cli._app import app
+        from claude_comms.cli._app import app_for
 
-        code = app(list(argv), prog_name="claude-comms", standalone_mode=False) or DONE
+        code = app_for(argv)(list(argv), prog_name="claude-comms", standalone_mode=False) or DONE
         if code == INTERRUPTED:  # Typer has swallowed a Ctrl-C
             raise KeyboardInterrupt
         return code

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from claude_comms.daemon._environment import daemon_environment
-from claude_comms.daemon._places import Places, read_info
+from claude_comms.daemon._places import Places, read_info, require_ours
 from claude_comms.daemon._short_request import answers, short_request
 from claude_comms.daemon._version import own_version
 from claude_comms.errors import DaemonError, DaemonNotRunningError, DaemonVersionError, error_from_dict
@@ -37,9 +37,16 @@ _MOST_OUTPUT_BYTES = 1024 * 1024
 
 
 def find(settings: Settings) -> DaemonInfo | None:
-    """The daemon that runs for this home, or None. Cheap: it reads one file and connects once."""
+    """The daemon that runs for this home, or None. Cheap: it reads one file and connects once.
+
+    DaemonError where the socket is in a directory that others can change.
+    """
     info = read_info(Places(settings.home))
-    return info if info is not None and answers(info.socket) else None
+    if info is None or not info.socket.parent.exists():
+        return None
+    if info.socket.parent != settings.home:
+        require_ours(info.socket.parent)
+    return info if answers(info.socket) else None
 
 
 def ensure(settings: Settings) -> DaemonInfo:

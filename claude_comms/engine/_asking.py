@@ -11,10 +11,10 @@ import anyio
 
 from claude_comms.conversations import ConversationChangedError, IdempotencyKeyTakenError
 from claude_comms.engine._answers import check_schema, declines, read_value
+from claude_comms.engine._cost_cap import CostCap
 from claude_comms.engine._recording import Recorder, Said, since
 from claude_comms.engine._replay import repair_key, replay
 from claude_comms.errors import (
-    BudgetExceededError,
     ConfigError,
     DeadlineExceededError,
     ReplyValidationError,
@@ -22,10 +22,10 @@ from claude_comms.errors import (
     TurnFailedError,
 )
 from claude_comms.jsonable import to_json_value
-from claude_comms.types import OFFLINE, Delta, Reply, Started, TurnRequest
+from claude_comms.types import Delta, Reply, Started, TurnRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from claude_comms.accounting import PriceTable
     from claude_comms.background.backends.protocol import Backend
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from claude_comms.engine._turn import RunningTurn
     from claude_comms.errors import Problem
     from claude_comms.settings import Settings
-    from claude_comms.types import InstanceLimits, Message, Prompt, Question, TurnEvent, TurnResult, Usage
+    from claude_comms.types import InstanceLimits, Message, Prompt, Question, TurnEvent, TurnResult
 
 __all__ = ["Asking", "Parts"]
 
@@ -80,8 +80,7 @@ class Asking:
         self._question = replace(question, data=to_json_value(question.data)) if question.data is not None else question
         self._deadline_s = question.deadline_s if question.deadline_s is not None else parts.settings.deadline_s
         self._deadline = anyio.current_time() + self._deadline_s
-        asked = question.max_cost_usd
-        self._most_usd = asked if asked is not None else parts.settings.max_cost_usd
+        self._cap = CostCap(question, parts.settings, parts.prices, self._recorder)
         self._thread_id = question.thread_id
 
     async def answer(self) -> Reply:
@@ -142,13 +141,13 @@ class Asking:
         try:
             handle = await self._session_handle(route, asked.thread_id)
             request = TurnRequest(
-                prompt, asked.thread_id, route.model, limit, handle, self._deadline, self._check_spent(route)
+                prompt, asked.thread_id, route.model, limit, handle, self._deadline, self._cap.check_of(route)
             )
             await self._turn.emit(_started(route, lease, asked, self._turn.news.turn_id))
             result = await self._send(lease, request, said)
             value, problems = read_value(result.text, question) if question.schema is not None else (None, [])
         except BaseException as error:
-            over = self._over_the_cap(error, limit)
+            over = self._cap.exceeded(error, limit)
             if over is not None and over.usage is not None:
                 over.spent = self._recorder.with_turn(route, over.usage).cost_usd or 0.0
             lease.instance.charge(await self._recorder.fail(asked, route, over or error, said, instance_id))
@@ -166,9 +165,9 @@ class Asking:
         give_up_at = min(self._deadline, anyio.current_time() + self._parts.settings.queue_wait_s)
         for _ in range(_MOST_REBUILDS):
             prompt = await self._parts.prompts.build(
-                route, question, exact=self._most_usd is not None, deadline=self._deadline
+                route, question, exact=self._cap.most_usd is not None, deadline=self._deadline
             )
-            limit = self._output_limit(route, prompt)
+            limit = self._cap.output_limit(route, prompt)
             try:
                 return (
                     prompt,
@@ -200,60 +199,6 @@ class Asking:
             return await lease.ask(request, emit)
         finally:
             self._turn.on_interrupt(None)
-
-    # --- what it may cost ----------------------------------------------------------------------
-
-    def _output_limit(self, route: Route, prompt: Prompt) -> int:
-        """How long the answer may be: as set, or what is left of the money pays for."""
-        limit = self._parts.settings.max_output_tokens
-        if self._most_usd is None or route.backend == OFFLINE:
-            return limit
-        left = self._most_usd - (self._recorder.spent.cost_usd or 0.0)
-        affordable = self._parts.prices.affordable_output_tokens(route.model, prompt.tokens.tokens, left)
-        if affordable is None:
-            raise ConfigError(
-                f"no price is known for {route.model}, so its cost cannot be capped."
-                " Choose another model, or leave the cost limit out."
-            )
-        return min(limit, affordable)
-
-    def _check_spent(self, route: Route) -> Callable[[Sequence[Usage]], None] | None:
-        """Stops a turn that goes on asking the model, with tool after tool, beyond the limit."""
-        most_usd = self._most_usd
-        if most_usd is None or route.backend == OFFLINE:
-            return None
-        before = self._recorder.spent.cost_usd or 0.0
-
-        def check(requests: Sequence[Usage]) -> None:
-            spent = before + sum(self._parts.prices.priced(usage, route.model).cost_usd or 0.0 for usage in requests)
-            if spent > most_usd:
-                raise BudgetExceededError(
-                    f"the question has cost ${spent:.4f} without an answer, and ${most_usd:g} is allowed for it."
-                    " Allow more with max_cost_usd, or ask for less.",
-                    budget="max_cost_usd",
-                    limit=most_usd,
-                    spent=spent,
-                )
-
-        return check
-
-    def _over_the_cap(self, error: BaseException, limit: int) -> BudgetExceededError | None:
-        """What to raise where it was the cost limit that cut the answer short."""
-        if isinstance(error, BudgetExceededError):
-            return error
-        if not isinstance(error, TurnFailedError) or error.reason != "max_tokens":
-            return None
-        if self._most_usd is None or limit >= self._parts.settings.max_output_tokens:
-            return None
-        over = BudgetExceededError(
-            f"the answer is longer than the {limit} tokens that ${self._most_usd:g} pays for."
-            " Allow more with max_cost_usd, or ask for less.",
-            budget="max_cost_usd",
-            limit=self._most_usd,
-            spent=self._recorder.spent.cost_usd or 0.0,
-        )
-        over.usage = error.usage
-        return over
 
     # --- structured answers --------------------------------------------------------------------
 

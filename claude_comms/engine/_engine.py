@@ -21,6 +21,7 @@ from claude_comms.engine._instances import LocalInstances
 from claude_comms.engine._jobs import NoJobs
 from claude_comms.engine._lost_turns import tell_of_lost_turns
 from claude_comms.engine._news import TurnNews, about_conversation
+from claude_comms.engine._outlet import Outlet
 from claude_comms.engine._prompts import PromptBuilder
 from claude_comms.engine._replay import replay
 from claude_comms.engine._route import Router
@@ -56,8 +57,8 @@ class LocalEngine:
     One task of its own owns everything that runs: instances and turns live in its task group, so callers may come
     and go. `backends` stand in for the built-in ones of the same name, or add to them; whoever made them closes them.
     `bus` is told what happens; whoever made it opens it before and closes it after. Without one, the latest events
-    are kept in memory. `hosting` is for a daemon: instances are remembered and come back, some are kept ready, and
-    background questions are answered.
+    are kept in memory from the first `follow` on. `hosting` is for a daemon: instances are remembered and come back,
+    some are kept ready, and background questions are answered.
     """
 
     def __init__(
@@ -77,7 +78,8 @@ class LocalEngine:
         self.store = ConversationStore(self.database, self._owner)
         self.bus: EventBus = bus or MemoryBus()
         self._own_bus = bus is None
-        self._instance_news = InstanceNews(self.bus.post, self._info, self._stalled)
+        self._outlet = Outlet(self.bus, heard=not self._own_bus)
+        self._instance_news = InstanceNews(self._outlet, self._info, self._stalled)
         self.pool = Pool(
             self.backend,
             max_instances=settings.max_instances,
@@ -123,7 +125,7 @@ class LocalEngine:
         self.jobs = jobs = JobRunner(
             JobStore(self.database, self._owner),
             self.ask,
-            post=self.bus.post,
+            post=self._outlet.tell,
             check=self._check,
             replay=self._answered_before,
             max_running=self.settings.max_jobs_running,
@@ -153,7 +155,7 @@ class LocalEngine:
             abandoned = await self.store.mark_abandoned()
             if self._own_bus:
                 await self.bus.open()
-            await tell_of_lost_turns(self.bus, self.store, abandoned)
+            await tell_of_lost_turns(self.bus, self._outlet, self.store, abandoned)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._let_go_of_store()
@@ -210,7 +212,7 @@ class LocalEngine:
         """Start a question on its way, in a task of the engine's."""
         assert self._tasks is not None, "open() first"  # noqa: S101 - communicators do
         pair = Pair(question.source, question.target)
-        turn = RunningTurn(TurnNews(self.bus.post, question.turn_id or new_id("t"), pair))
+        turn = RunningTurn(TurnNews(self._outlet, question.turn_id or new_id("t"), pair))
         self._turns.add(turn)
         self._tasks.start_soon(self._answer, question, turn)
         return turn
@@ -254,7 +256,7 @@ class LocalEngine:
         """A new, empty conversation. UnknownModuleError where a module of the pair is not known."""
         self._router.check(pair)
         conversation = await self.store.create(pair, title=title)
-        self.bus.post(about_conversation("conversation.created", conversation))
+        self._outlet.tell(about_conversation("conversation.created", conversation))
         return conversation
 
     async def get_conversation(self, wanted: str) -> Conversation:
@@ -281,17 +283,18 @@ class LocalEngine:
     async def archive_conversation(self, wanted: str) -> Conversation:
         """Hide a conversation from lists; it stays searchable."""
         conversation = await self.store.archive(wanted)
-        self.bus.post(about_conversation("conversation.archived", conversation))
+        self._outlet.tell(about_conversation("conversation.archived", conversation))
         return conversation
 
     async def restore_conversation(self, wanted: str) -> Conversation:
         """Take a conversation out of the archive."""
         conversation = await self.store.restore(wanted)
-        self.bus.post(about_conversation("conversation.restored", conversation))
+        self._outlet.tell(about_conversation("conversation.restored", conversation))
         return conversation
 
     def follow(self, wanted: EventFilter | None = None, *, after: int | None = None) -> Subscription:
         """What happens, as it happens; see `protocols.Engine.follow`."""
+        self._outlet.heard = True
         return self.bus.subscribe(wanted, after=after)
 
     async def usage(

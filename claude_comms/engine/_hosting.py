@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from claude_comms.background.instance import Instance
     from claude_comms.background.pool import Pool
     from claude_comms.engine._instances import LocalInstances
-    from claude_comms.events import NewEvent
+    from claude_comms.engine._outlet import Outlet
     from claude_comms.jobs.runner import JobRunner
     from claude_comms.roster.store import RosterStore
     from claude_comms.types import InstanceInfo
@@ -40,11 +40,11 @@ class InstanceNews:
 
     def __init__(
         self,
-        post: Callable[[NewEvent], None],
+        outlet: Outlet,
         info: Callable[[Instance], InstanceInfo],
         stalled: Callable[[str, float], None],
     ) -> None:
-        self._post = post
+        self._outlet = outlet
         self._info = info
         self._stalled = stalled
         self.keeper: RosterKeeper | None = None
@@ -56,8 +56,9 @@ class InstanceNews:
             return
         if self.keeper is not None and self.keeper.leaving and kind == "instance.stopped":
             return  # it comes back with the next daemon
-        self._post(about_instance(kind, self._info(instance), **facts))
-        if self.keeper is not None:
+        if self._outlet.heard:
+            self._outlet.tell(about_instance(kind, self._info(instance), **facts))
+        if self.keeper is not None and not instance.kept_ready:
             self.keeper.changed(instance)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from claude_comms.engine._news import TurnNews
+from claude_comms.engine._outlet import Gathered
 from claude_comms.engine._replay import reply_of
-from claude_comms.errors import StoreError, TurnFailedError, error_from_dict
+from claude_comms.errors import TurnFailedError, error_from_dict
 from claude_comms.events import EventFilter
 from claude_comms.types import MessageState, Pair, Role
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from claude_comms.conversations import ConversationStore, KeyedTurn
-    from claude_comms.events import Event, EventBus, NewEvent
+    from claude_comms.engine._outlet import Outlet
+    from claude_comms.events import Event, EventBus
     from claude_comms.types import Message
 
 __all__ = ["tell_of_lost_turns"]
@@ -28,7 +30,9 @@ _ENDS = frozenset({"turn.completed", "turn.failed", "turn.interrupted"})
 _TURNS = EventFilter(types=("turn.started", *sorted(_ENDS)))
 
 
-async def tell_of_lost_turns(bus: EventBus, store: ConversationStore, abandoned: Iterable[Message]) -> None:
+async def tell_of_lost_turns(
+    bus: EventBus, outlet: Outlet, store: ConversationStore, abandoned: Iterable[Message]
+) -> None:
     """Give each turn of the log that has no end one, from what the store says; and each of the `abandoned`.
 
     Durable once this returns: who asks for such a turn again finds it in the log, and it is not asked twice.
@@ -37,18 +41,14 @@ async def tell_of_lost_turns(bus: EventBus, store: ConversationStore, abandoned:
     for message in abandoned:
         if message.turn_id and message.role is Role.QUESTION and not await _has_end(bus, message.turn_id):
             lost[message.turn_id] = None
-    ends: list[NewEvent] = []
+    ends = Gathered(bus, heard=outlet.heard)
     for turn_id in lost:
         turn = await store.by_turn(turn_id)
         if turn is not None:
             conversation = await store.get(turn.question.thread_id, messages=False)
-            news = TurnNews(ends.append, turn_id, Pair(conversation.source, conversation.target))
+            news = TurnNews(ends, turn_id, Pair(conversation.source, conversation.target))
             _tell_end(news, turn, conversation.target, await _instance_of(bus, turn))
-    try:
-        await bus.publish(*ends)
-    except StoreError:
-        for event in ends:
-            bus.post(event)  # kept in memory until the log can be written
+    await ends.published()
 
 
 async def _has_end(bus: EventBus, turn_id: str) -> bool:

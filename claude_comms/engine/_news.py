@@ -9,8 +9,7 @@ from claude_comms.events import NewEvent, Priority
 from claude_comms.types import Delta, MessageState, Pair, Refused, Retried, Started, ToolUsed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from claude_comms.engine._outlet import Outlet
     from claude_comms.types import Conversation, InstanceInfo, Message, Reply, TurnEvent
 
 __all__ = ["TurnNews", "about_conversation", "about_instance", "facts_of"]
@@ -22,13 +21,13 @@ _INSTANCE_PRIORITIES = {"instance.failed": Priority.CRITICAL, "instance.restarte
 class TurnNews:
     """Tells the bus of one turn: what the caller sees of it, its messages, and one end.
 
-    Without a bus nothing is told. `thread_id` and `instance_id` stand in each event once they are known.
+    `thread_id` and `instance_id` stand in each event once they are known.
     """
 
-    def __init__(self, post: Callable[[NewEvent], None] | None, turn_id: str, pair: Pair) -> None:
+    def __init__(self, outlet: Outlet, turn_id: str, pair: Pair) -> None:
         self.turn_id = turn_id
         self.thread_id: str | None = None
-        self._post = post
+        self._outlet = outlet
         self._pair = pair
         self._known: dict[str, Any] = {"turn_id": turn_id, "source": pair.source, "target": pair.target}
         self._ended = False
@@ -98,9 +97,11 @@ class TurnNews:
             self._tell(kind, data, priority)
 
     def _tell(self, kind: str, data: dict[str, Any], priority: Priority = Priority.NORMAL) -> None:
-        if self._post is not None:
+        if self._outlet.heard:
             namespace = f"{self._pair.source}/{self._pair.target}"
-            self._post(NewEvent(kind, self.thread_id or self.turn_id, namespace, {**data, **self._known}, priority))
+            self._outlet.tell(
+                NewEvent(kind, self.thread_id or self.turn_id, namespace, {**data, **self._known}, priority)
+            )
 
 
 def about_conversation(kind: str, conversation: Conversation) -> NewEvent:

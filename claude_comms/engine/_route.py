@@ -104,9 +104,12 @@ class Router:
             source = self._source(question)
         thread = await self._thread(question, source)
         conversation = thread.conversation if thread else None
-        # Off the loop: Claude Code may have to be asked for its version.
         choose = partial(self._backend, question.backend, conversation, target)
-        backend, reason = choose() if conversation else await to_thread.run_sync(choose, abandon_on_cancel=True)
+        if conversation is None and {question.backend, self._settings.backend} <= {None, "auto"}:
+            # Off the loop: Claude Code may have to be asked for its version.
+            backend, reason = await to_thread.run_sync(choose, abandon_on_cancel=True)
+        else:
+            backend, reason = choose()
         return Route(
             source=source,
             target=target.descriptor,

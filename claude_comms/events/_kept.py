@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from claude_comms.events._log_groups import LogGroups
 from claude_comms.events._rows import insert
+from claude_comms.events._spans import Spans, remove_spans
 
 if TYPE_CHECKING:
     import sqlite3
@@ -53,6 +54,7 @@ class KeptLog:
         self._retention = retention
         self._new_since_tidy = 0
         self.hub: Hub | None = None
+        self._spans = Spans()
         self.groups = LogGroups(connection, clock)
         (self.floor,) = connection.execute("SELECT seq FROM floor").fetchone()
         (newest,) = connection.execute("SELECT max(seq) FROM events").fetchone()
@@ -73,6 +75,7 @@ class KeptLog:
             self._connection.execute("COMMIT")
         except BaseException:
             self._connection.rollback()
+            self._spans.forget()
             self.groups.roll_back()
             raise
         self.groups.committed()
@@ -80,6 +83,7 @@ class KeptLog:
     def insert(self, batch: Sequence[Accepted]) -> None:
         """Add the events, numbered from `last_seq` on. In a transaction; `advance` follows it."""
         insert(self._connection, self.last_seq + 1, batch, self._retention.now())
+        self._spans.note(self._connection, self.last_seq + 1, batch)
 
     def advance(self, batch: Sequence[Accepted]) -> None:
         """What was inserted is durable: count it, and pass it on."""
@@ -111,6 +115,7 @@ class KeptLog:
         with self.transaction():
             self._connection.execute("DELETE FROM events WHERE seq <= ?", (upto,))
             self._connection.execute("UPDATE floor SET seq = ?", (upto,))
+            remove_spans(self._connection, upto)
             lost = self.groups.lose(upto, "they were removed: the log was full")
         self.floor = upto
         for name, missed in lost:

@@ -15,6 +15,7 @@ from claude_comms.errors import StoreError
 from claude_comms.events._envelope import Event
 from claude_comms.events._following import Page
 from claude_comms.events._priority import Priority
+from claude_comms.events._spans import SPANS_SCHEMA, narrowed
 
 if TYPE_CHECKING:
     import sqlite3
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["bring_up_to_date", "insert", "read_page", "read_some"]
 
 _VERSION = 1
-_SCHEMA = """
+_SCHEMA = f"""{SPANS_SCHEMA}
 CREATE TABLE events (
     seq INTEGER PRIMARY KEY,
     event_id TEXT NOT NULL,
@@ -42,8 +43,6 @@ CREATE TABLE events (
     turn_id TEXT,
     instance_id TEXT
 ) STRICT;
-CREATE INDEX events_turn ON events (turn_id) WHERE turn_id IS NOT NULL;
-CREATE INDEX events_instance ON events (instance_id) WHERE instance_id IS NOT NULL;
 CREATE TABLE floor (seq INTEGER NOT NULL) STRICT;
 INSERT INTO floor VALUES (0);
 CREATE TABLE consumer_groups (name TEXT PRIMARY KEY, cursor INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -110,9 +109,9 @@ def read_page(
     conditions, values = _conditions(wanted)
     where = " AND ".join(["seq > ?", "seq <= ?", *conditions])
     chosen = f"FROM events WHERE {where} ORDER BY seq LIMIT ?"
-    bounds = [after, until, *values]
-    connection.execute("BEGIN")  # one snapshot for both
+    connection.execute("BEGIN")  # one snapshot for all
     try:
+        bounds = [*narrowed(connection, wanted, after, until), *values]
         row = connection.execute(
             f"SELECT json_group_array(size_bytes) FROM (SELECT size_bytes {chosen})", [*bounds, limit]
         ).fetchone()

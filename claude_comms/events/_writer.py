@@ -215,11 +215,13 @@ class LogWriter:
         return _TRY_AGAIN_S if self._unwritten else self._look_every_s
 
     def _serve(self, calls: list[Put | Work]) -> None:
-        puts = [*self._unwritten, *(call for call in calls if isinstance(call, Put)), *self._told_of_dropped()]
+        puts = [*self._unwritten, *(call for call in calls if isinstance(call, Put))]
         writes = [call for call in calls if isinstance(call, Work) and call.writes]
         self._unwritten = []
         if puts or writes:
             self._commit(puts, writes)
+        if puts and self.failure is None and (told := self._told_of_dropped()):
+            self._commit([told], [])
         for call in calls:
             if isinstance(call, Work) and not call.writes:
                 self._do(call)
@@ -276,11 +278,11 @@ class LogWriter:
             self._waiting_events -= count
             self._waiting_bytes -= size_bytes
 
-    def _told_of_dropped(self) -> list[Put]:
-        """An event that says how many were let go of, once there is room again."""
+    def _told_of_dropped(self) -> Put | None:
+        """An event that says how many were let go of, now that the disk takes events again."""
         with self._gate:
-            if not self._dropped or 2 * self._waiting_events > self._bounds.events:
-                return []
+            if not self._dropped:
+                return None
             types, self._dropped = dict(self._dropped), Counter()
             count = sum(types.values())
             self._dropped_before += count
@@ -289,7 +291,7 @@ class LogWriter:
             self._waiting_events += 1
             self._waiting_bytes += put.size_bytes
         _LOG.warning("the event log fell behind and let go of %d events of low priority", count)
-        return [put]
+        return put
 
     def _answer(self, calls: Sequence[_Call]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[_Call]] = {}

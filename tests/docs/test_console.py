@@ -15,6 +15,9 @@ ENVIRONMENT = "python3 -m venv .venv && . .venv/bin/activate"
 # The package and its extras are installed already where the tests run.
 NOT_RUN = (*FIRST_LINES, ENVIRONMENT, "pip install '.[claude-code]'")
 
+WITH_DAEMON = ("cli.md",)
+"""Documents whose commands go through a daemon; those of the others stay in their own processes."""
+
 _THREAD = re.compile(r"\bc_[0-9a-z]{3,26}\b")
 
 
@@ -34,6 +37,8 @@ def test_what_is_shown_as_code_is_fenced_and_so_is_run(document: Document) -> No
 
 def test_every_command_does_what_is_shown(document: Document, desk: Desk) -> None:
     desk.put(document)
+    if document.path.name in WITH_DAEMON:
+        desk.use_daemon()
     shown = _Threads(desk)
     for block in document.blocks:
         if block.kind != "console":

@@ -160,8 +160,13 @@ def test_a_home_with_a_long_path_has_its_socket_elsewhere(house: House) -> None:
     assert stat.S_IMODE(info.socket.parent.stat().st_mode) == 0o700
     with create_communicator("marker", settings=house.settings, use_background=True) as comm:
         assert comm.send_message("arangodb", "page blocks").response
+    info.socket.parent.chmod(0o755)
+    with pytest.raises(DaemonError, match="not a directory of your own"):
+        find(house.settings)
+    info.socket.parent.chmod(0o700)
     stop(house.settings)
     info.socket.parent.rmdir()
+    assert find(house.settings) is None
 
 
 def test_what_it_cannot_start_with_is_told_as_what_it_is(house: House) -> None:
@@ -291,6 +296,70 @@ def test_a_daemon_killed_in_an_answer_leaves_an_error_that_names_the_thread(hous
             assert messages[0].state is MessageState.FAILED
             assert all(message.state is not MessageState.COMPLETE for message in messages)
             assert len(api.requests) == 1
+
+
+class Slow:
+    """A model that stops in the middle of an answer until it is let go on."""
+
+    def __init__(self) -> None:
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, request: RecordedRequest) -> Answer:
+        if "slow" not in request.question:
+            return Answer("an answer")
+        self.asked.set()
+        assert self.go_on.wait(WITHIN_S)
+        return Answer("an answer that took its time")
+
+
+@pytest.fixture
+def slow(house: House) -> Iterator[Slow]:
+    slow = Slow()
+    with LoopbackAPI(slow) as api:
+        house.given = {"backend": "api", "anthropic_api_key": api.key, "anthropic_base_url": api.base_url}
+        yield slow
+        slow.go_on.set()
+
+
+def test_stopping_lets_a_running_turn_finish(house: House, slow: Slow) -> None:
+    with (
+        create_communicator("marker", settings=house.settings, use_background=True) as comm,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        asking = pool.submit(comm.send_message, "arangodb", "a slow one")
+        assert slow.asked.wait(WITHIN_S)
+        stopping = pool.submit(stop, house.settings, drain_s=WITHIN_S)
+        assert soon(lambda: status(house.settings).get("draining"))
+        assert not stopping.done()
+        slow.go_on.set()
+        assert asking.result(WITHIN_S).response == "an answer that took its time"
+        assert stopping.result(WITHIN_S) is True
+    assert house.is_empty()
+
+
+def test_what_runs_beyond_the_drain_limit_is_interrupted_and_told(house: House, slow: Slow) -> None:
+    with create_communicator("marker", settings=house.settings, use_background=True) as comm:
+        stream = comm.stream_message("arangodb", "a slow one")
+        assert slow.asked.wait(WITHIN_S)
+        assert stop(house.settings, drain_s=0) is True
+        with pytest.raises((BackendError, DaemonError)) as caught:
+            _ = stream.reply
+    assert caught.value.thread_id
+
+
+def test_a_second_signal_ends_it_at_once(house: House, slow: Slow) -> None:
+    with create_communicator("marker", settings=house.settings, use_background=True) as comm:
+        stream = comm.stream_message("arangodb", "a slow one")
+        assert slow.asked.wait(WITHIN_S)
+        info = find(house.settings)
+        assert info is not None
+        os.kill(info.pid, signal.SIGTERM)
+        assert soon(lambda: status(house.settings).get("draining"))
+        select.select([], [], [], 0.4)  # signals closer together are taken as one
+        os.kill(info.pid, signal.SIGTERM)
+        assert soon(lambda: find(house.settings) is None or find(house.settings) != info)
+        with pytest.raises((BackendError, DaemonError)):
+            _ = stream.reply
 
 
 def test_jobs_are_asked_waited_for_and_followed(house: House) -> None:

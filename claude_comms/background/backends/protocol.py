@@ -84,18 +84,6 @@ class Observable(Protocol):
 
 
 @runtime_checkable
-class Mortal(Protocol):
-    """A session that tells at once when its process dies. Optional: others are looked at from time to time."""
-
-    async def died(self) -> str:
-        """Return, with the reason in words, as soon as a process of it has ended that nobody ended; else wait.
-
-        Awaited by a task of its own for as long as the session is open, and again after each return.
-        """
-        ...
-
-
-@runtime_checkable
 class Backend(Protocol):
     """How instances think. One object serves all instances of a process."""
 
@@ -121,4 +109,17 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Let go of what the sessions shared, in bounded time. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class Mortal(Protocol):
+    """A session that tells at once when its process dies. Optional: others are looked at from time to time."""
+
+    async def died(self) -> str:
+        """Return, with the reason in words, as soon as a process of it has ended that nobody ended; else wait.
+
+        Awaited by a task of its own for as long as the session is open, again after each return, and cancelled
+        before the session is closed. A death in a turn is told by the turn's own error.
+        """
         ...

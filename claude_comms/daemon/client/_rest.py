@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from claude_comms.daemon._places import DaemonInfo
     from claude_comms.daemon.client._finding import Finder
     from claude_comms.errors import ClaudeCommsError
 
@@ -32,7 +31,7 @@ class Rest:
     def __init__(self, finder: Finder, reconnect_s: float) -> None:
         self._finder = finder
         self._reconnect_s = reconnect_s
-        self._client: tuple[DaemonInfo, httpx.AsyncClient] | None = None
+        self._client: httpx.AsyncClient | None = None
 
     async def get(self, route: str, *, within_s: float = _ANSWER_WITHIN_S, **parameters: Any) -> Any:
         """The JSON at `route`; parameters that are None are left out. Asked again where the connection broke."""
@@ -47,9 +46,13 @@ class Rest:
 
     async def close(self) -> None:
         """Let go of the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client[1].aclose()
+        if self._client is not None:
+            await self._drop(self._client)
+
+    async def _drop(self, client: httpx.AsyncClient) -> None:
+        if self._client is client:
+            self._client = None
+        await client.aclose()
 
     async def _tried(
         self, method: str, route: str, body: Mapping[str, Any] | None, parameters: Mapping[str, str], within_s: float
@@ -58,8 +61,10 @@ class Rest:
 
         patience = Patience(self._reconnect_s)
         while True:
+            client: httpx.AsyncClient | None = None
             try:
-                return await self._once(method, route, body, parameters, within_s)
+                client = await self._connected()
+                return await self._once(client, method, route, body, parameters, within_s)
             except (DaemonNotRunningError, httpx.ConnectError) as error:
                 problem: Exception = error
             except httpx.TimeoutException as error:
@@ -73,12 +78,19 @@ class Rest:
                         " See what came of it before you ask again."
                     ) from error
                 problem = error
+            if client is not None:
+                await self._drop(client)
             await patience.wait(_gone(problem))
 
     async def _once(
-        self, method: str, route: str, body: Mapping[str, Any] | None, parameters: Mapping[str, str], within_s: float
+        self,
+        client: httpx.AsyncClient,
+        method: str,
+        route: str,
+        body: Mapping[str, Any] | None,
+        parameters: Mapping[str, str],
+        within_s: float,
     ) -> Any:
-        client = await self._connected()
         answer = await client.request(
             method,
             route,
@@ -95,18 +107,17 @@ class Rest:
             raise DaemonError(f"the daemon answered {method} {route} with no JSON: {error}.") from error
 
     async def _connected(self) -> httpx.AsyncClient:
-        """A client of the daemon that runs now."""
+        """A client of the daemon, found anew after the connection to the last one broke."""
+        if self._client is not None:
+            return self._client
         import httpx
 
         info = await self._finder.find()
-        if self._client is not None and self._client[0] == info:
-            return self._client[1]
-        await self.close()
         # No TLS is spoken on the socket, and loading the certificates costs more than a request.
         transport = httpx.AsyncHTTPTransport(uds=str(info.socket), verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         headers = {VERSION_HEADER: own_version(), SETTINGS_HEADER: self._finder.digest(info)}
-        self._client = (info, httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers))
-        return self._client[1]
+        self._client = httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers)
+        return self._client
 
 
 def _timeouts(within_s: float) -> httpx.Timeout:

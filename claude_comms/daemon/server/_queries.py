@@ -3,14 +3,15 @@
 from typing import Annotated
 
 from fastapi import Header, Path, Query
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from claude_comms.daemon.wire import FilterModel
+from claude_comms.events import EventFilter
 
 __all__ = [
     "Accept",
     "Cursor",
-    "EventsWanted",
+    "EventsQuery",
     "LastEventId",
     "Limit",
     "Module",
@@ -36,11 +37,21 @@ Cursor = Annotated[int | None, Query(ge=0, le=2**63 - 1)]
 
 Moment = Annotated[AwareDatetime | None, Query()]
 
-Accept = Annotated[str | None, Header()]
+Accept = Annotated[str | None, Header(include_in_schema=False)]
+"""OpenAPI tells of it by the content types of the answers."""
 
 LastEventId = Annotated[int | None, Header(ge=0, le=2**63 - 1)]
 
-EventsWanted = FilterModel
+
+class EventsQuery(FilterModel):
+    """Which events, and which of those."""
+
+    after: int | None = Field(default=None, ge=0, le=2**63 - 1)
+    limit: int = Field(default=1000, ge=1, le=10_000)
+
+    def inner(self) -> EventFilter:
+        """The filter for a bus."""
+        return EventFilter(**{name: getattr(self, name) for name in FilterModel.model_fields})
 
 
 def wants_stream(accept: str | None) -> bool:

@@ -36,14 +36,12 @@ class Relay:
         deliver: Callable[[Event], Awaitable[None]],
         *,
         after: int = 0,
-        patience_s: float = _PATIENCE_S,
     ) -> None:
         self._engine = engine
         self._hosted = hosted
         self._deliver = deliver
         self._after = after
         self._cursor = after
-        self._patience_s = patience_s
         self._delivering = False
         self._delivered = 0
         self._outcome: Outcome | None = None
@@ -103,7 +101,7 @@ class Relay:
         await self._hosted.ended.wait()
         while True:
             delivered = self._delivered
-            await asyncio.sleep(self._patience_s)
+            await asyncio.sleep(_PATIENCE_S)
             if delivered == self._delivered and not self._delivering:
                 scope.cancel()
                 return

@@ -8,12 +8,19 @@ from starlette.responses import Response
 
 from claude_comms.daemon.server._answers import Json, problem_response
 from claude_comms.daemon.server._hosted import HostedTurn
-from claude_comms.daemon.server._queries import Accept, Cursor, LastEventId, WantedId, last_seen, wants_stream
+from claude_comms.daemon.server._queries import (
+    Accept,
+    Cursor,
+    EventsQuery,
+    LastEventId,
+    WantedId,
+    last_seen,
+    wants_stream,
+)
 from claude_comms.daemon.server._service import Service, ServiceOf
 from claude_comms.daemon.server._streams import EventStream
 from claude_comms.daemon.wire import (
     EventModel,
-    FilterModel,
     PreviewModel,
     QuestionModel,
     ReplyModel,
@@ -27,8 +34,6 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1")
 
 _STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
-_Patterns = Annotated[list[str], Query(max_length=100)]
-_One = Annotated[str | None, Query(min_length=1, max_length=256)]
 
 
 @router.post("/messages", responses={200: {"model": ReplyModel, "content": _STREAM}}, tags=["messages"])
@@ -105,25 +110,15 @@ async def cancel(service: ServiceOf, turn_id: WantedId) -> Response:
 @router.get("/events", responses={200: {"model": list[EventModel], "content": _STREAM}}, tags=["events"])
 async def events(
     service: ServiceOf,
-    types: _Patterns = [],  # noqa: B006 - FastAPI copies it
-    subjects: _Patterns = [],  # noqa: B006
-    namespaces: _Patterns = [],  # noqa: B006
-    module: _One = None,
-    instance_id: _One = None,
-    turn_id: _One = None,
-    after: Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    query: Annotated[EventsQuery, Query()],
     accept: Accept = None,
     last_event_id: LastEventId = None,
 ) -> Response:
     """Kept events behind a cursor, the oldest first; with ``Accept: text/event-stream`` it follows, or from now on."""
-    wanted = FilterModel(
-        types=tuple(types), subjects=tuple(subjects), namespaces=tuple(namespaces),
-        module=module, instance_id=instance_id, turn_id=turn_id,
-    ).inner()  # fmt: skip
-    cursor = last_seen(after, last_event_id)
+    wanted = query.inner()
+    cursor = last_seen(query.after, last_event_id)
     if not wants_stream(accept):
-        found = await service.bus.read(wanted, after=cursor or 0, limit=limit)
+        found = await service.bus.read(wanted, after=cursor or 0, limit=query.limit)
         return Json([event.as_cloudevent() for event in found])
 
     async def follow(deliver: Any) -> None:

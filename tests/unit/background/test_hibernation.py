@@ -195,11 +195,13 @@ async def test_an_adopted_instance_is_hibernated_and_its_next_question_goes_on_w
             limits=limits,
             thread_id="c_1",
             turns=7,
+            restarts=2,
             usage=Usage(50, 40, cost_usd=0.5),
         )
         info = pool.info(instance)
         assert (info.instance_id, info.name, info.state) == ("i_before", "mine", InstanceState.HIBERNATED)
-        assert (info.turns, info.usage.cost_usd, info.limits, info.thread_id) == (7, 0.5, limits, "c_1")
+        assert (info.turns, info.restarts, info.usage.cost_usd) == (7, 2, 0.5)
+        assert (info.limits, info.thread_id) == (limits, "c_1")
         assert not backend.sessions
         assert await ask(pool, spec(), "c_1") == "i_before"
         assert instance.turns == 8

@@ -148,6 +148,32 @@ async def test_when_memory_is_short_the_ready_are_given_up_last_and_not_started_
         busy.release()
 
 
+async def test_what_is_ready_is_not_started_and_given_up_in_turns_where_it_does_not_fit() -> None:
+    clock, memory, told = Clock(), Memory(), Told()
+    backend = ScriptedBackend(processes=True)
+    rules = Reclaiming(max_memory_mb=500, max_warm=1)
+    async with make(backend, places=5, clock=clock, measure=memory, reclaiming=rules, on_event=told) as pool:
+        busy = [await pool.lease(spec(f"t{number}"), f"c_{number}") for number in range(2)]
+        for lease in busy:
+            await lease.ask(request(lease.thread_id or ""), nowhere)
+        pool.keep_ready(spec("ready"), 2, make_request)
+
+        async def rounds(mib: int) -> int:
+            for _ in range(5):
+                memory.mib = {session.pid or 0: mib for session in backend.sessions}
+                await pool.look()
+                clock.now += 5
+            return len(backend.sessions)
+
+        assert await rounds(200) == 2, "two that are busy: a third would be too much"
+        assert await rounds(100) == 4, "now there is room"
+        assert len(fresh(pool)) == 2, "and more than max_warm"
+        assert await rounds(200) == 4, "given up, and that was it"
+        assert told.of("instance.stopped") == [{"reason": "memory"}] * 2
+        for lease in busy:
+            lease.release()
+
+
 async def test_an_old_or_a_dead_ready_instance_is_replaced_by_a_new_one() -> None:
     clock, backend = Clock(), ScriptedBackend("yes")
     async with make(backend, clock=clock, reclaiming=Reclaiming(max_age_s=60)) as pool:

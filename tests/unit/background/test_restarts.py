@@ -70,6 +70,27 @@ async def test_a_process_that_is_gone_is_noticed_at_the_next_look_where_nobody_t
         assert instance.restarts == 1
 
 
+@pytest.mark.parametrize("paused", [False, True])
+async def test_an_instance_whose_session_gave_up_its_process_by_itself_is_not_warm_from_the_next_look_on(
+    paused: bool,
+) -> None:
+    backend = ScriptedBackend("yes", processes=True)
+    async with make(backend, measure=Memory()) as pool:
+        instance = pool.get(await ask(pool, spec()))
+        if paused:
+            pool.pause(instance.instance_id)
+        backend.sessions[0].pid = None
+        await pool.look()
+        assert (instance.state, instance.warm) == (
+            InstanceState.PAUSED if paused else InstanceState.HIBERNATED,
+            False,
+        )
+        if paused:
+            pool.resume(instance.instance_id)
+        assert await ask(pool, spec()) == instance.instance_id
+        assert instance.restarts == 0
+
+
 async def test_the_fifth_fault_in_three_minutes_ends_the_instance_and_no_further_session_is_opened() -> None:
     clock, told = Clock(), Told()
     backend = ScriptedBackend(Crash())

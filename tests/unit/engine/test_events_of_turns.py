@@ -10,7 +10,7 @@ import pytest
 
 from claude_comms.conversations import ConversationStore
 from claude_comms.engine import LocalEngine
-from claude_comms.errors import TurnFailedError, UnknownModuleError
+from claude_comms.errors import StoreError, TurnFailedError, UnknownModuleError
 from claude_comms.events import Event, EventFilter, MemoryBus, NewEvent
 from claude_comms.settings import Settings
 from claude_comms.storage import OwnerLock
@@ -31,12 +31,15 @@ ENDS = {"turn.completed", "turn.failed", "turn.interrupted"}
 @asynccontextmanager
 async def opened(home: Path, backend: Backend, bus: MemoryBus | None = None) -> AsyncGenerator[LocalEngine]:
     settings = Settings.load({"home": home, "backend": backend.name})
+    bus = bus or MemoryBus()
+    await bus.open()
     engine = LocalEngine(settings, backends={backend.name: backend}, bus=bus)
     await engine.open()
     try:
         yield engine
     finally:
         await engine.close()
+        await bus.close()
 
 
 def question(prompt: str = "How?", **options: str) -> Question:
@@ -140,10 +143,9 @@ async def test_a_turn_that_a_dead_process_left_open_is_given_its_end_from_the_st
     assert told[-1].type == "turn.completed"
     assert told[-1].data["reply"]["response"] == "an answer"
     assert told[-1].data["reply"]["message_id"] == reply.message_id
-    await bus.close()
 
 
-@pytest.mark.parametrize("heard", ["the instance", "the end"])
+@pytest.mark.parametrize("heard", ["message.stored", "turn.failed"])
 async def test_a_question_that_a_dead_process_left_pending_is_told_failed_once(
     claude_comms_home: Path, heard: str
 ) -> None:
@@ -152,17 +154,46 @@ async def test_a_question_that_a_dead_process_left_pending_is_told_failed_once(
         gone = OwnerLock(engine.database.path)
         gone.acquire()
         asked = await ConversationStore(engine.database, gone).begin_turn(
-            pair=Pair("marker", "arangodb"), text="How?", turn_id="t_1", backend="scripted", model="m"
+            thread_id=None,
+            pair=Pair("marker", "arangodb"),
+            text="How?",
+            sent_text="How?",
+            backend="scripted",
+            model="m",
+            turn_id="t_1",
         )
         gone.release()
     bus = MemoryBus()
     await bus.open()
     facts = {"turn_id": "t_1", "thread_id": asked.thread_id, "instance_id": "i_1"}
-    kind = "turn.failed" if heard == "the end" else "message.stored"
-    await bus.publish(NewEvent(kind, asked.thread_id, "marker/arangodb", facts))
+    await bus.publish(NewEvent(heard, asked.thread_id, "marker/arangodb", facts))
     async with opened(claude_comms_home, ScriptedBackend(), bus) as engine:
         (question,) = (await engine.get_conversation(asked.thread_id)).messages
+        told = await bus.read(EventFilter(types=("turn.failed",), turn_id="t_1"))
     assert question.state is MessageState.FAILED
-    (told,) = await bus.read(EventFilter(types=("turn.failed",), turn_id="t_1"))
-    assert (told.subject, told.data["thread_id"], told.data["instance_id"]) == (asked.thread_id, asked.thread_id, "i_1")
-    await bus.close()
+    assert [(event.subject, event.data["instance_id"]) for event in told] == [(asked.thread_id, "i_1")]
+
+
+async def test_a_bus_that_fails_fails_no_turn(claude_comms_home: Path) -> None:
+    class Full(MemoryBus):
+        def post(self, event: NewEvent) -> None:
+            raise StoreError("no room for an event. Free some space.")
+
+    async with opened(claude_comms_home, ScriptedBackend("an answer"), Full()) as engine:
+        assert (await (await engine.ask(question())).reply()).response == "an answer"
+
+
+async def test_an_engine_of_ones_own_tells_from_the_first_listener_on(claude_comms_home: Path) -> None:
+    engine = LocalEngine(Settings.load({"home": claude_comms_home, "backend": "offline"}))
+    await engine.open()
+    try:
+        await (await engine.ask(question(turn_id="t_unheard"))).reply()
+        async with engine.follow(EventFilter(types=("turn.completed",))) as events:
+            await (await engine.ask(question(turn_id="t_heard"))).reply()
+            with anyio.fail_after(10):
+                event = await anext(events)
+        assert isinstance(event, Event)
+        assert event.data["turn_id"] == "t_heard"
+        assert await engine.bus.read(EventFilter(turn_id="t_unheard")) == []
+    finally:
+        await engine.close()

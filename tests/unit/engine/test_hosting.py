@@ -17,7 +17,7 @@ from claude_comms.errors import (
     PermissionDeniedError,
     TurnFailedError,
 )
-from claude_comms.events import EventFilter
+from claude_comms.events import EventFilter, MemoryBus
 from claude_comms.jobs import JobRequest, JobState
 from claude_comms.settings import Settings
 from claude_comms.testing.scripted import ScriptedBackend, Stall
@@ -39,12 +39,15 @@ ASKED = Question("marker", "arangodb", "How?")
 async def hosting(home: Path, backend: ScriptedBackend | None = None, **settings: Any) -> AsyncGenerator[LocalEngine]:
     backend = backend or ScriptedBackend()
     given = Settings.load({"home": home, "backend": backend.name, **settings})
-    engine = LocalEngine(given, backends={backend.name: backend}, hosting=True)
+    bus = MemoryBus()
+    await bus.open()
+    engine = LocalEngine(given, backends={backend.name: backend}, bus=bus, hosting=True)
     await engine.open()
     try:
         yield engine
     finally:
         await engine.close()
+        await bus.close()
 
 
 def holding(folder: Path, text: str) -> list[Path]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,3 +104,11 @@ def test_values_that_json_lacks_are_converted() -> None:
 def test_what_cannot_be_kept_is_refused_at_the_door_naming_the_place(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         accept(_event(**wrong))
+
+
+def test_the_document_tells_of_every_type_what_the_catalogue_says() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "events.md").read_text(encoding="utf-8")
+    for kind in KINDS.values():
+        facts = ["yes" if kind.attention else "", "yes" if kind.interrupts else "", str(kind.load), kind.meaning]
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{kind.type}` |"))
+        assert [cell.strip() for cell in row.strip("|").split("|")[1:]] == facts

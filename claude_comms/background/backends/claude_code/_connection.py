@@ -122,6 +122,10 @@ class Connection:
         """Seconds since the process last said anything."""
         return self._process.quiet_s
 
+    async def died(self) -> str | None:
+        """Wait for its process's end; how it died, or None where it was stopped."""
+        return await self._process.died()
+
     @property
     def pid(self) -> int | None:
         """The process id of the launcher, the root of the process tree, while it runs."""

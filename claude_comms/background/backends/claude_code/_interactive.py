@@ -65,10 +65,9 @@ class InteractiveSession:
         self._directory = spec.directory or self._scratch.empty
         self._known: set[str] = set()
         self._session_id, transcript = self._branch(request, starter.version)
-        lease = workspace.lease(self._session_id)
-        if lease is None:  # a fresh id: nobody can have it
+        self._lease = workspace.lease(self._session_id)
+        if not self._lease.take():  # a fresh id: nobody can have it
             raise BackendUnavailableError("a new session's lease is taken. Try again.", backend=CLAUDE_CODE)
-        self._lease = lease
         self._environment = _environment(starter.environment(self._scratch, request.max_output_tokens))
         self._launch = Launch(
             binary=starter.binary,

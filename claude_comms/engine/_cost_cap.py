@@ -1,0 +1,87 @@
+"""What one question may cost: how long its answer may be, and when a turn is stopped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from claude_comms.errors import BudgetExceededError, ConfigError, TurnFailedError
+from claude_comms.types import OFFLINE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from claude_comms.accounting import PriceTable
+    from claude_comms.engine._recording import Recorder
+    from claude_comms.engine._route import Route
+    from claude_comms.settings import Settings
+    from claude_comms.types import Prompt, Question, Usage
+
+__all__ = ["CostCap"]
+
+
+class CostCap:
+    """The limit of one question, repair included; what it has spent is the recorder's."""
+
+    def __init__(self, question: Question, settings: Settings, prices: PriceTable, recorder: Recorder) -> None:
+        asked = question.max_cost_usd
+        self.most_usd = asked if asked is not None else settings.max_cost_usd
+        """None where nothing was set."""
+        self._longest = settings.max_output_tokens
+        self._prices = prices
+        self._recorder = recorder
+
+    @property
+    def _spent_usd(self) -> float:
+        return self._recorder.spent.cost_usd or 0.0
+
+    def output_limit(self, route: Route, prompt: Prompt) -> int:
+        """How long the answer may be: as set, or what is left of the money pays for."""
+        if self.most_usd is None or route.backend == OFFLINE:
+            return self._longest
+        left = self.most_usd - self._spent_usd
+        affordable = self._prices.affordable_output_tokens(route.model, prompt.tokens.tokens, left)
+        if affordable is None:
+            raise ConfigError(
+                f"no price is known for {route.model}, so its cost cannot be capped."
+                " Choose another model, or leave the cost limit out."
+            )
+        return min(self._longest, affordable)
+
+    def check_of(self, route: Route) -> Callable[[Sequence[Usage]], None] | None:
+        """For `TurnRequest.check_spent`: stops a turn that goes on asking the model, with tool after tool."""
+        most_usd, before = self.most_usd, self._spent_usd
+        if most_usd is None or route.backend == OFFLINE:
+            return None
+
+        def check(requests: Sequence[Usage]) -> None:
+            spent = before + sum(self._prices.priced(usage, route.model).cost_usd or 0.0 for usage in requests)
+            if spent > most_usd:
+                raise BudgetExceededError(
+                    f"the question has cost ${spent:.4f} without an answer, and ${most_usd:g} is allowed for it."
+                    " Allow more with max_cost_usd, or ask for less.",
+                    budget="max_cost_usd",
+                    limit=most_usd,
+                    spent=spent,
+                )
+
+        return check
+
+    def exceeded(self, error: BaseException, limit: int) -> BudgetExceededError | None:
+        """What to raise where it was the cost that ended the answer: `error` itself, or in place of one that tells of
+        an answer cut at `limit` tokens.
+        """
+        if isinstance(error, BudgetExceededError):
+            return error
+        if not isinstance(error, TurnFailedError) or error.reason != "max_tokens":
+            return None
+        if self.most_usd is None or limit >= self._longest:
+            return None
+        over = BudgetExceededError(
+            f"the answer is longer than the {limit} tokens that ${self.most_usd:g} pays for."
+            " Allow more with max_cost_usd, or ask for less.",
+            budget="max_cost_usd",
+            limit=self.most_usd,
+            spent=self._spent_usd,
+        )
+        over.usage = error.usage
+        return over
