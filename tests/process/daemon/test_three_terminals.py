@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from survival_support import (
-    Lines,
     answering,
     events_of,
     left_of,
@@ -23,59 +19,20 @@ from survival_support import (
     stored_conversations,
 )
 
-from claude_comms.settings import Settings
-from claude_comms.testing import Answer, LoopbackAPI
+from claude_comms.testing import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from survival_support import Lines
 
-    from tests.process.conftest import Cli
+    from tests.process.daemon.conftest import House
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 
-PROGRAM = Path(__file__).with_name("asking_program.py")
 STORED = 10_000
 READY_WITHIN_S = 15.0
 """Generous: the figure itself is printed, here and by ``benchmarks/soak.py``. The target is 2 s."""
 PIECES = ("Blöcke ", "gehören ", "in\tein ", "Dokument:\r\n", "§ 1 — ", "日本 ", "🙂.\n\n")
 ENDS = ("turn.completed", "turn.failed", "turn.interrupted")
-
-
-@dataclass
-class House:
-    """A home, its command line, and the API that its daemon asks."""
-
-    cli: Cli
-    api: LoopbackAPI
-    programs: list[Lines] = field(default_factory=list[Lines])
-
-    @property
-    def settings(self) -> Settings:
-        return Settings.load({"home": self.cli.home})
-
-    def follower(self, *arguments: str) -> Lines:
-        return Lines(self.cli.start(*arguments, "--json"))
-
-    def program(self) -> Lines:
-        child = subprocess.Popen(
-            [sys.executable, str(PROGRAM), "marker", "arangodb"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=self.cli.environment,
-        )
-        self.programs.append(Lines(child))
-        return self.programs[-1]
-
-
-@pytest.fixture
-def house(background: Cli) -> Iterator[House]:
-    with LoopbackAPI() as api:
-        background.environment |= {**api.environment(), "CLAUDE_COMMS_BACKEND": "api"}
-        house = House(background, api)
-        yield house
-        for program in house.programs:
-            with program.child as child:
-                child.kill()
 
 
 def asks(program: Lines, question: str) -> None:
