@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 CLIENT = Path(__file__).with_name("_soak_client.py")
 WORDS = tuple(f"word{number} " for number in range(20))
 PAUSES_S = (0.001, 0.005, 0.03)
-MOST_SIGNS, LONGEST_WAIT_S = 6, 0.4
+MOST_SIGNS, LONGEST_WAIT_S = 25, 0.4
 READY_WITHIN_S, SIGN_WITHIN_S, LAST_ANSWER_WITHIN_S = 60.0, 60.0, 90.0
 DRAIN_S = 2
 AGAIN_WITHIN_S = 1.2
@@ -221,7 +221,8 @@ class Soak:
         with self.changed:
             wanted = signs() + count
             if not self.changed.wait_for(lambda: signs() >= wanted, SIGN_WITHIN_S):
-                raise TimeoutError(f"nothing was acknowledged for {SIGN_WITHIN_S:g} s")
+                last = [f"{question}: {error}" for question, error in self.ledger.failed.items()][-5:]
+                raise TimeoutError(f"nothing was acknowledged for {SIGN_WITHIN_S:g} s; the last errors: {last}")
 
     def end(self) -> None:
         """Let every asker finish its question, then stop everything."""
@@ -251,9 +252,7 @@ class Soak:
         """Kill at a random moment, and wait until the daemon serves and nothing is left of what was."""
         self._signs(self.chance.randint(1, MOST_SIGNS))
         time.sleep(self.chance.uniform(0.0, LONGEST_WAIT_S))
-        before = self._household()
-        if not before.daemons:
-            raise RuntimeError("there is no daemon to kill")
+        before = self._settled()
         kind = self._kind(before)
         self.kinds[kind] += 1
         daemon = before.daemons[-1]
@@ -267,6 +266,15 @@ class Soak:
             below = list(before.everybody)
         self.findings.add(f"orphans alive after {ORPHANS_WITHIN_S:g} s", map(told, left_of(below)))
         self.findings.add("processes that belong to no daemon", map(told, self._strangers()))
+
+    def _settled(self) -> Household:
+        """Everybody, once there is one daemon and it serves: those who lost the race to be it are gone."""
+        give_up = time.monotonic() + READY_WITHIN_S
+        while len((found := self._household()).daemons) != 1 or not self._serves(but=0):
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"there are {len(found.daemons)} daemons, and not one that serves")
+            time.sleep(0.01)
+        return found
 
     def _kind(self, before: Household) -> str:
         possible = {
@@ -423,6 +431,8 @@ def main() -> int:
             soak.round()
             if number % 10 == 9:
                 print(f"  {number + 1} rounds, {len(soak.ledger.answered)} answers", file=sys.stderr, flush=True)
+            if soak.findings.found and not soak.findings.ok:
+                print(f"  round {number + 1} found {soak.findings.found}", file=sys.stderr, flush=True)
         soak.end()
         ok = soak.judge()
     print(f"{'all is well' if ok else 'NOT WELL'}, in {time.monotonic() - began:.0f} s")
