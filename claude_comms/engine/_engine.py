@@ -170,6 +170,7 @@ class LocalEngine:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self.pool.supervise)
+            tasks.start_soon(self.store.keep_settling)
             ready.set()
             await self._stopping.wait()
             tasks.cancel_scope.cancel()
