@@ -278,6 +278,9 @@ class ListInstances:
     async def interrupt(self, wanted: str) -> InstanceInfo:
         return await self.get(wanted)
 
+    async def hibernate(self, wanted: str) -> InstanceInfo:
+        return replace(await self.get(wanted), state=InstanceState.HIBERNATED)
+
     async def stop(self, wanted: str) -> InstanceInfo:
         return replace(await self.get(wanted), state=InstanceState.STOPPED)
 
