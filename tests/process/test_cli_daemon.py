@@ -261,3 +261,15 @@ def test_the_shell_completes_what_a_running_daemon_has_and_starts_none(backgroun
     job = background.json("query-module", "arangodb", "Which index?", "--background")["job_id"]
     assert completions("claude-comms wait-job j") == [job]
     assert "claude-code" in completions("claude-comms query-module arangodb x --backend c")
+
+
+def test_whoever_watches_is_told_that_the_daemon_has_stopped_and_starts_no_other(background: Cli) -> None:
+    instance = background.json("start-instance", "--name", "marker_arangodb")["instance_id"]
+    monitor = background.start("monitor-instance", instance, "--json")
+    assert monitor.stdout is not None
+    assert json.loads(monitor.stdout.readline())["type"] == "instance.started"
+    background.json("daemon", "stop")
+    out, _ = monitor.communicate(timeout=60)
+    assert monitor.returncode == 1
+    assert fits(ERROR, json.loads(out.splitlines()[-1]))["error"]["type"] == "DaemonNotRunningError"
+    assert background.run("daemon", "status").returncode == 1
