@@ -124,6 +124,8 @@ class ListBus:
 
 
 class ListSubscription:
+    """Follows a list."""
+
     def __init__(self, bus: ListBus, wanted: EventFilter | None, after: int, buffer: int) -> None:
         self._bus = bus
         self._wanted = wanted
@@ -139,6 +141,20 @@ class ListSubscription:
 
     def __aiter__(self) -> Self:
         return self
+
+    def ready(self) -> list[Event | Missed]:
+        there: list[Event | Missed] = []
+        while (event := self.next_now()) is not None:
+            there.append(event)
+        return there
+
+    def next_now(self) -> Event | None:
+        while self._bus.forgotten <= self._cursor < self._bus.last_seq:
+            event = self._bus.events[self._cursor]
+            self._cursor += 1
+            if self._wanted is None or self._wanted.fits(event):
+                return event
+        return None
 
     async def __anext__(self) -> Event | Missed:
         while True:

@@ -19,7 +19,7 @@ from claude_comms.events import EventFilter
 from claude_comms.types import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator, Sequence
 
     from claude_comms.events import Event, EventBus
     from claude_comms.protocols import Engine
@@ -51,9 +51,10 @@ class Turns:
         """How many run now."""
         return len(self._running)
 
-    def ask(self, question: Question) -> HostedTurn:
+    def ask(self, question: Question, *, new: bool = False) -> HostedTurn:
         """The turn of `question`: the one that has its `turn_id` already, or a new one.
 
+        `new`: whoever asks has just made the `turn_id` up, so that no earlier daemon can know it.
         Refusal (503) for a new one once the daemon stops. ConfigError where the id is that of another question.
         """
         turn_id = question.turn_id or new_id("t")
@@ -67,14 +68,15 @@ class Turns:
         if self._closed:
             raise Refusal(DaemonError("the daemon is stopping. Ask again in a moment: it is started anew then."), 503)
         hosted = self._running[turn_id] = HostedTurn(turn_id, self._bus.last_seq, question)
-        carried = self._carry(hosted, replace(question, turn_id=turn_id), maybe_known=question.turn_id is not None)
+        maybe_known = question.turn_id is not None and not new
+        carried = self._carry(hosted, replace(question, turn_id=turn_id), maybe_known=maybe_known)
         task = asyncio.create_task(carried, name=f"turn {turn_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return hosted
 
     async def relay(
-        self, hosted: HostedTurn, deliver: Callable[[Event], Awaitable[None]], *, after: int = 0
+        self, hosted: HostedTurn, deliver: Callable[[Sequence[Event]], Awaitable[None]], *, after: int = 0
     ) -> Outcome:
         """Pass on a turn's events from a cursor on, to its end; see `Relay.run`."""
         with self.being_read():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 from daemon_support import ListBus, ListSubscription, ScriptEngine
@@ -14,6 +14,8 @@ from claude_comms.daemon.server._relay import Relay
 from claude_comms.events import Event, Missed, NewEvent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from claude_comms.events import EventFilter
 
 
@@ -26,6 +28,16 @@ class TornSubscription(ListSubscription):
 
     def __aiter__(self) -> Self:
         return self
+
+    def ready(self) -> list[Event | Missed]:
+        there: list[Event | Missed] = []
+        while self._passes != 0 and (event := self.next_now()) is not None:
+            there.append(event)
+            self._passes -= 1
+        if self._passes == 0:
+            self._passes = -1
+            there.append(Missed(1, len(self._bus.events), "too slow"))
+        return there
 
     async def __anext__(self) -> Event | Missed:
         if self._passes == 0:
@@ -94,8 +106,9 @@ class _Reader:
         self._seen = seen
         self._limit = limit
 
-    async def take(self, event: Any) -> None:
-        if self._limit == 0:
-            raise ConnectionResetError
-        self._limit -= 1
-        self._seen.append(event)
+    async def take(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if self._limit == 0:
+                raise ConnectionResetError
+            self._limit -= 1
+            self._seen.append(event)
