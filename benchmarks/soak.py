@@ -16,6 +16,7 @@ import json
 import os
 import random
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -56,6 +57,7 @@ DRAIN_S = 2
 AGAIN_WITHIN_S = 1.2
 """For a daemon that is killed while it starts: about how long that takes."""
 TARGET_READY_S = 2.0
+STACK_WITHIN_S = 2.0
 AT_ONCE = 64
 KINDS = {
     "daemon": 5,
@@ -134,6 +136,7 @@ class Client:
     ledger: Ledger
     changed: threading.Condition
     signs: int = 0
+    heard_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.reader = threading.Thread(target=self._read, daemon=True)
@@ -145,6 +148,7 @@ class Client:
             with self.changed:
                 document: dict[str, Any] = json.loads(line)
                 self.ledger.add(document)
+                self.heard_at = time.monotonic()
                 self.signs += "asked" in document or "answered" in document
                 self.changed.notify_all()
 
@@ -230,13 +234,28 @@ class Soak:
             client.process.terminate()
         give_up = time.monotonic() + LAST_ANSWER_WITHIN_S
         for client in self.clients[:-1]:
-            client.process.wait(max(0.0, give_up - time.monotonic()))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                client.process.wait(max(0.0, give_up - time.monotonic()))
+        self._look_for_hanging([client for client in self.clients[:-1] if client.process.poll() is None])
         self.clients[-1].process.terminate()
         self.clients[-1].process.wait(LAST_ANSWER_WITHIN_S)
         for client in self.clients:
             client.reader.join(LAST_ANSWER_WITHIN_S)
         stop(self.settings)
         self.findings.add("orphans after the end", map(told, left_of(self._household().everybody)))
+
+    def _look_for_hanging(self, clients: Iterable[Client]) -> None:
+        """Those who were told nothing for longer than any deadline allows; their stacks go to stderr."""
+        hang = [each for each in clients if time.monotonic() - each.heard_at > LAST_ANSWER_WITHIN_S]
+        for client in hang:
+            client.process.send_signal(signal.SIGUSR1)
+            time.sleep(STACK_WITHIN_S)
+            client.process.kill()
+        self.findings.add("clients told nothing until their deadline", [each.process.args for each in hang])
+        if hang:
+            log = self.home / "logs" / "daemon.jsonl"
+            print("".join(log.read_text(encoding="utf-8").splitlines(keepends=True)[-20:]), file=sys.stderr)
+            raise TimeoutError(f"{len(hang)} clients hang")
 
     def clear(self) -> None:
         """Leave nothing running, whatever happened."""
@@ -266,6 +285,7 @@ class Soak:
             below = list(before.everybody)
         self.findings.add(f"orphans alive after {ORPHANS_WITHIN_S:g} s", map(told, left_of(below)))
         self.findings.add("processes that belong to no daemon", map(told, self._strangers()))
+        self._look_for_hanging(self.clients[:-1])
 
     def _settled(self) -> Household:
         """Everybody, once there is one daemon and it serves: those who lost the race to be it are gone."""

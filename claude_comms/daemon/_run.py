@@ -36,6 +36,7 @@ __all__ = ["run"]
 _LOG = logging.getLogger(__name__)
 _LOCK_WITHIN_S = 0.5
 _BACKLOG = 128
+_MOST_DESCRIPTORS = 8192
 _SAME_SIGNAL_S = 0.3
 """Signals that come closer together than this were meant as one: a group's and its guardian's."""
 _DAY_S = 86_400.0
@@ -54,6 +55,7 @@ def run(settings: Settings, *, listen: str | None = None, extra_apps: Mapping[st
         _become_guardian(settings)
     starter = Starter.taken()
     places = Places(settings.home)
+    _allow_more_descriptors()
     try:
         places.prepare()
         with _only_one(places, starter):
@@ -62,7 +64,32 @@ def run(settings: Settings, *, listen: str | None = None, extra_apps: Mapping[st
     except ClaudeCommsError as error:
         starter.failed(error)
         raise
+    except OSError as error:
+        # Where the disk is full there is no other place to say it than to whoever waits.
+        refusal = _refusal(error, places)
+        starter.failed(refusal)
+        raise refusal from error
     return 0
+
+
+def _refusal(error: OSError, places: Places) -> ClaudeCommsError:
+    from claude_comms.storage import translated
+
+    told = translated(error, places.home)
+    return told if isinstance(told, ClaudeCommsError) else DaemonError(f"the daemon cannot run: {error}.")
+
+
+def _allow_more_descriptors() -> None:
+    """As many as the system lets us have, within reason: each connection and each process of Claude Code takes some."""
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # then it is as many as before
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _become_guardian(settings: Settings) -> NoReturn:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.docs.conftest import Desk, Document
 
@@ -38,6 +40,7 @@ def test_what_is_shown_as_code_is_fenced_and_so_is_run(document: Document) -> No
     assert re.findall(r"^\n {4}\S.*", prose, re.MULTILINE) == []
 
 
+@pytest.mark.timeout(400)
 def test_every_command_does_what_is_shown(document: Document, desk: Desk) -> None:
     desk.put(document)
     if document.path.name in WITH_DAEMON:

@@ -242,10 +242,18 @@ async def _connected(info: DaemonInfo) -> ClientConnection:
         raise ConnectionLostError(f"the daemon at {info.socket} cannot be reached: {error}.") from error
     except InvalidStatus as error:
         if error.response.status_code == _UNAVAILABLE:
-            raise ConnectionLostError(f"the daemon at {info.socket} is stopping.") from error
+            raise ConnectionLostError(f"the daemon at {info.socket}: {_reason(error.response.body)}") from error
         raise DaemonError(f"the daemon refused the connection: {error}. See claude-comms daemon logs") from error
     except WebSocketException as error:
         raise DaemonError(f"the daemon refused the connection: {error}. See claude-comms daemon logs") from error
+
+
+def _reason(body: bytes) -> str:
+    """What a problem document says is the matter; a daemon that ends may not come to say anything."""
+    try:
+        return str(decoded(body.decode())["detail"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "it is stopping."
 
 
 def _silent(info: DaemonInfo) -> DaemonError:

@@ -66,7 +66,7 @@ class Server:
         self._bus = bus
         self._token = token
         self._on_listen = on_listen
-        self._limits = limits or Limits()
+        self._limits = limits or Limits.fitting()
         self._turns = Turns(engine, bus)
         self.service = Service(
             engine=engine,
