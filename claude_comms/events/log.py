@@ -26,6 +26,7 @@ from claude_comms.events._fanout import Hub
 from claude_comms.events._following import Following
 from claude_comms.events._kept import KeptLog, Retention
 from claude_comms.events._log_desk import LogDesk, done
+from claude_comms.events._priority import Priority
 from claude_comms.events._rows import bring_up_to_date, read_page
 from claude_comms.events._writer import Bounds, LogWriter, Put
 from claude_comms.files import make_private, private_dir
@@ -44,6 +45,14 @@ __all__ = ["EventLog"]
 _READERS = 2
 _CLOSE_WITHIN_S = 5.0
 _LOOK_EVERY_S = 30.0
+_TOGETHER_S = 0.002
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class EventLog(EventBus):
@@ -106,9 +115,13 @@ class EventLog(EventBus):
         """Take an event and return at once. Any thread.
 
         It outlives a full disk or a lock, in memory, and is written when that is over. ConfigError for an event that
-        cannot be kept; StoreError where too many wait already.
+        cannot be kept; StoreError where too many wait already. One of low priority waits up to 2 ms for others to be
+        committed with.
         """
-        self._writing().put(Put(None, batch=(accept(event),)))
+        writer, accepted = self._writing(), accept(event)
+        loop = _running_loop() if accepted.priority is Priority.LOW else None
+        if writer.put(Put(None, batch=(accepted,)), hold=loop is not None) and loop is not None:
+            loop.call_later(_TOGETHER_S, writer.release)
 
     async def publish(self, *events: NewEvent) -> list[Event]:
         """Take events and return them once they are durable. All or none of them are kept.

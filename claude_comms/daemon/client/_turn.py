@@ -113,7 +113,8 @@ class RemoteTurn:
                 await self._cancel()  # whether the daemon had heard of it is not known
             new, self._new = self._new, False
             result = await connection.call("ask", {**params, "after": self._cursor, "new": new})
-            self._end(reply=_reply(result))
+            if not self._ended.is_set():  # else the last event has told it
+                self._end(reply=_reply(result))
         except ClaudeCommsError as error:
             if isinstance(error, DaemonError):
                 raise
@@ -122,8 +123,11 @@ class RemoteTurn:
             connection.ignore(self._turn_id)
 
     def _take(self, _method: str, params: Mapping[str, Any]) -> None:
+        waiting = len(self._events)
         for event in params["events"]:
             self._see(event)
+        if len(self._events) > waiting:
+            self._wake()
 
     def _see(self, event: Mapping[str, Any]) -> None:
         if event["seq"] <= self._cursor:
@@ -154,7 +158,6 @@ class RemoteTurn:
             self._text.append(event.text)
         if not self._unread:
             self._events.append(event)
-            self._wake()
 
     def _wake(self) -> None:
         news, self._news = self._news, anyio.Event()

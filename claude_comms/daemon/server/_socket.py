@@ -60,7 +60,7 @@ class Session:
     def __init__(self, service: Service, socket: WebSocket) -> None:
         self._service = service
         self._socket = socket
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
         self._greeted = False
         self._asking: set[asyncio.Task[None]] = set()
         self._feeds = Feeds(service, self._notify)

@@ -46,7 +46,7 @@ class EventStream(Response):
         self._feed = feed
         self._limits = service.limits
         self._closing = service.closing
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
         self._said = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
