@@ -102,6 +102,13 @@ class Instances(Protocol):
         """Stop the running turn; without one nothing happens."""
         ...
 
+    async def hibernate(self, wanted: str) -> InstanceInfo:
+        """Have it give up its process and keep its session; its next question opens that again.
+
+        InstanceStateError for one that is busy, starting, or ended. A paused one stays paused.
+        """
+        ...
+
     async def stop(self, wanted: str) -> InstanceInfo:
         """End it, its running turn interrupted. Its conversation stays stored and goes on elsewhere."""
         ...

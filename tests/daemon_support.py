@@ -54,6 +54,8 @@ from claude_comms.types import (
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from starlette.types import ASGIApp
+
     from claude_comms.conversations import SearchHit
     from claude_comms.descriptors import Match
     from claude_comms.events import ConsumerGroup
@@ -122,6 +124,8 @@ class ListBus:
 
 
 class ListSubscription:
+    """Follows a list."""
+
     def __init__(self, bus: ListBus, wanted: EventFilter | None, after: int, buffer: int) -> None:
         self._bus = bus
         self._wanted = wanted
@@ -137,6 +141,20 @@ class ListSubscription:
 
     def __aiter__(self) -> Self:
         return self
+
+    def ready(self) -> list[Event | Missed]:
+        there: list[Event | Missed] = []
+        while (event := self.next_now()) is not None:
+            there.append(event)
+        return there
+
+    def next_now(self) -> Event | None:
+        while self._bus.forgotten <= self._cursor < self._bus.last_seq:
+            event = self._bus.events[self._cursor]
+            self._cursor += 1
+            if self._wanted is None or self._wanted.fits(event):
+                return event
+        return None
 
     async def __anext__(self) -> Event | Missed:
         while True:
@@ -275,6 +293,9 @@ class ListInstances:
 
     async def interrupt(self, wanted: str) -> InstanceInfo:
         return await self.get(wanted)
+
+    async def hibernate(self, wanted: str) -> InstanceInfo:
+        return replace(await self.get(wanted), state=InstanceState.HIBERNATED)
 
     async def stop(self, wanted: str) -> InstanceInfo:
         return replace(await self.get(wanted), state=InstanceState.STOPPED)
@@ -444,13 +465,18 @@ Change = Callable[[ScriptEngine], None]
 
 @asynccontextmanager
 async def running(
-    home: Path, *scripts: Script, limits: Limits | None = None, listen: str | None = None, **settings: Any
+    home: Path,
+    *scripts: Script,
+    limits: Limits | None = None,
+    listen: str | None = None,
+    extra_apps: Mapping[str, ASGIApp] | None = None,
+    **settings: Any,
 ) -> AsyncGenerator[Running]:
     """A server on a socket of its own over a scripted engine; stopped at the end, if it still runs."""
     bus = ListBus()
     engine = ScriptEngine(bus, scripts=list(scripts))
-    chosen = Settings.load({"home": home, "drain_s": 5.0, **settings})
-    server = Server(engine, chosen, bus=bus, token=TOKEN, version=VERSION, limits=limits)
+    chosen = Settings.load({"home": home, "drain_s": 5.0} | settings)
+    server = Server(engine, chosen, bus=bus, token=TOKEN, version=VERSION, limits=limits, extra_apps=extra_apps)
     with tempfile.TemporaryDirectory(prefix="cc-") as directory:
         path = Path(directory) / "s"
         sock = socket.socket(socket.AF_UNIX)

@@ -41,7 +41,7 @@ def show_instances(*, check: bool, no_daemon: bool, as_json: bool) -> None:
 def watch_instances(*, check: bool, no_daemon: bool, as_json: bool) -> None:
     """The same again at each change, until Ctrl-C."""
     shown: list[list[Any]] | None = None
-    with managing(no_daemon=no_daemon) as instances:
+    with managing(no_daemon=no_daemon, watching=True) as instances:
         while True:
             found = _found(instances, check=check)
             now = [[info[name] for name in _CHANGES] for info in found]

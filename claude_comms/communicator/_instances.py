@@ -121,6 +121,13 @@ class AsyncInstanceManager(EngineHolder):
         """Stop the running turn; what had come is stored as partial. Without a running turn nothing happens."""
         return await (await self._opened()).instances.interrupt(instance)
 
+    async def hibernate(self, instance: str) -> InstanceInfo:
+        """Have it give up its process and keep its session, which its next question opens again.
+
+        InstanceStateError for one that is busy. A paused one stays paused.
+        """
+        return await (await self._opened()).instances.hibernate(instance)
+
     async def stop(self, instance: str) -> InstanceInfo:
         """End it, its running turn interrupted. Its conversation stays stored and goes on elsewhere."""
         return await (await self._opened()).instances.stop(instance)
@@ -163,4 +170,5 @@ class InstanceManager(Portal[AsyncInstanceManager]):
     pause = blocking(AsyncInstanceManager.pause)
     resume = blocking(AsyncInstanceManager.resume)
     interrupt = blocking(AsyncInstanceManager.interrupt)
+    hibernate = blocking(AsyncInstanceManager.hibernate)
     stop = blocking(AsyncInstanceManager.stop)

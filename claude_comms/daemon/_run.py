@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -204,6 +205,9 @@ class _Daemon:
             ),
         )
         self._starter.ready()
+        # What is there by now stays: every full collection would look through all of it again, and stop all turns.
+        gc.collect()
+        gc.freeze()
         _LOG.info("the daemon serves", extra={"facts": {"pid": os.getpid(), "version": own_version()}})
         if self._stopping_since is not None:
             server.request_stop()

@@ -33,6 +33,10 @@ __all__ = ["Hosting", "InstanceNews"]
 
 _LOG = logging.getLogger(__name__)
 _FLUSH_WAIT_S = 2.0
+_TOGETHER_S = 0.5
+"""How long what turns change waits to be written down with more of it: each commit is a flush of the disk."""
+
+_OF_TURNS = ("instance.busy", "instance.idle")
 
 
 class InstanceNews:
@@ -59,7 +63,7 @@ class InstanceNews:
         if self._outlet.heard:
             self._outlet.tell(about_instance(kind, self._info(instance), **facts))
         if self.keeper is not None and not instance.kept_ready:
-            self.keeper.changed(instance)
+            self.keeper.changed(instance, soon=kind not in _OF_TURNS)
 
 
 class RosterKeeper:
@@ -69,19 +73,24 @@ class RosterKeeper:
         self._roster = roster
         self._changed: dict[str, Instance] = {}
         self._wake = anyio.Event()
+        self._soon = anyio.Event()
         self.leaving = False
         """From now on instances that stop are those of an engine that ends: they stay on the roster."""
 
-    def changed(self, instance: Instance) -> None:
-        """Write it down soon, as it stands by then; an instance that has ended is crossed out."""
+    def changed(self, instance: Instance, *, soon: bool = True) -> None:
+        """Write it down, as it stands by then; an instance that has ended is crossed out. Not `soon`: within 0.5 s."""
         self._changed[instance.instance_id] = instance
         self._wake.set()
+        if soon:
+            self._soon.set()
 
     async def run(self) -> None:
         """Keep writing until cancelled."""
         while True:
             await self._wake.wait()
-            self._wake = anyio.Event()
+            with anyio.move_on_after(_TOGETHER_S):
+                await self._soon.wait()
+            self._wake, self._soon = anyio.Event(), anyio.Event()
             await self.flush()
 
     async def flush(self) -> None:

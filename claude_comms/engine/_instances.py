@@ -81,6 +81,10 @@ class LocalInstances:
         await self._pool.interrupt(wanted)
         return self._pool.info(self._pool.get(wanted))
 
+    async def hibernate(self, wanted: str) -> InstanceInfo:
+        """Have it give up its process and keep its session; InstanceStateError for one that is busy."""
+        return self._pool.info(self._pool.hibernate(wanted))
+
     async def stop(self, wanted: str) -> InstanceInfo:
         """End it, its running turn interrupted."""
         return self._pool.info(await self._pool.stop(wanted))

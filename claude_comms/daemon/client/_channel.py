@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import defaultdict
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -48,6 +47,7 @@ class Connection:
         self._listeners: dict[str, Callable[[str, Mapping[str, Any]], None]] = {}
         self._early: defaultdict[str, list[tuple[str, Mapping[str, Any]]]] = defaultdict(list)
         self._reader = asyncio.create_task(self._read(), name="claude-comms daemon connection")
+        self._reader.add_done_callback(_seen)
 
     @property
     def lost(self) -> bool:
@@ -90,8 +90,7 @@ class Connection:
         with anyio.move_on_after(_CLOSE_WITHIN_S, shield=True):
             await self._socket.close()
         self._reader.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._reader
+        await asyncio.wait({self._reader}, timeout=_CLOSE_WITHIN_S)
 
     async def _send(self, message: Mapping[str, Any]) -> None:
         from websockets.exceptions import ConnectionClosed
@@ -107,14 +106,21 @@ class Connection:
         try:
             while True:
                 self._take(decoded(await self._socket.recv()))
-        except (ConnectionClosed, OSError, ValueError, KeyError, TypeError) as error:
+        except (ConnectionClosed, OSError) as error:
             lost = ConnectionLostError(f"the connection to the daemon was lost ({error}). Ask again.")
             lost.__cause__ = error
             self._end(lost)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            nonsense = DaemonError(
+                f"the daemon says what this version cannot read ({type(error).__name__}: {error})."
+                " Restart it: claude-comms daemon restart"
+            )
+            nonsense.__cause__ = error
+            self._end(nonsense)
         finally:
             self._end(ConnectionLostError("the connection to the daemon was closed."))
 
-    def _end(self, error: ConnectionLostError) -> None:
+    def _end(self, error: DaemonError) -> None:
         waiting, self._waiting = self._waiting, {}
         for future, _ in waiting.values():
             if not future.done():
@@ -208,10 +214,10 @@ class Channel:
         return connection
 
 
-def _seen(opening: asyncio.Task[Connection]) -> None:
+def _seen(task: asyncio.Task[Any]) -> None:
     """Whoever waited may have gone; then nobody looks at the error, and asyncio would complain."""
-    if not opening.cancelled():
-        opening.exception()
+    if not task.cancelled():
+        task.exception()
 
 
 async def _connected(info: DaemonInfo) -> ClientConnection:

@@ -112,6 +112,10 @@ class RemoteInstances:
         """Stop the running turn; without one nothing happens."""
         return await self._steer(wanted, "interrupt")
 
+    async def hibernate(self, wanted: str) -> InstanceInfo:
+        """Have it give up its process and keep its session; InstanceStateError for one that is busy."""
+        return await self._steer(wanted, "hibernate")
+
     async def stop(self, wanted: str) -> InstanceInfo:
         """End it, its running turn interrupted."""
         return await self._steer(wanted, "stop")

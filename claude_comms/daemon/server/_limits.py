@@ -22,6 +22,8 @@ class Limits:
 
     body_bytes: int = 16 << 20
     """Of a request, and of a message on the WebSocket."""
+    bodies_bytes: int = 256 << 20
+    """Of all requests that are served at one door, together."""
     head_bytes: int = 64 << 10
     """Of a request's line and headers."""
     connections: int = 256

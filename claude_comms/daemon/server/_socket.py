@@ -19,7 +19,7 @@ from claude_comms.daemon.server._feeds import Feeds
 from claude_comms.errors import ClaudeCommsError, DaemonError, PoolExhaustedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.websockets import WebSocket
 
@@ -60,7 +60,7 @@ class Session:
     def __init__(self, service: Service, socket: WebSocket) -> None:
         self._service = service
         self._socket = socket
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
         self._greeted = False
         self._asking: set[asyncio.Task[None]] = set()
         self._feeds = Feeds(service, self._notify)
@@ -181,10 +181,11 @@ class Session:
             message = f"{limit} questions wait on this connection. Ask later."
             raise PoolExhaustedError(message, limit=limit, retry_after_s=1.0)
         asked = wire.AskParams.model_validate(params)
-        hosted = self._service.turns.ask(asked.question.inner())
+        hosted = self._service.turns.ask(asked.question.inner(), new=asked.new)
 
-        async def deliver(event: Event) -> None:
-            await self._notify("turn", {"turn_id": hosted.turn_id, "event": event.as_cloudevent()})
+        async def deliver(events: Sequence[Event]) -> None:
+            told = [event.as_cloudevent() for event in events]
+            await self._notify("turn", {"turn_id": hosted.turn_id, "events": told})
 
         outcome = await self._service.turns.relay(hosted, deliver, after=asked.after)
         if outcome.reply is None:

@@ -15,6 +15,7 @@ import pytest
 
 from claude_comms.errors import StoreError
 from claude_comms.events import EventFilter, Missed, Priority
+from claude_comms.events._log_desk import done
 from claude_comms.events.log import EventLog
 from claude_comms.testing.conformance import make_event
 
@@ -59,13 +60,12 @@ async def _opened(path: Path, **more: Any) -> AsyncGenerator[EventLog]:
 
 async def _limit_pages(log: EventLog, more: int | None) -> None:
     """Let the disk be full after `more` pages; or not, with None."""
-    from claude_comms.events.log import _done
 
     def limit(kept: Any) -> None:
         (pages,) = kept._connection.execute("PRAGMA page_count").fetchone()
         kept._connection.execute(f"PRAGMA max_page_count = {1_000_000 if more is None else pages + more}")
 
-    await _done(log._writing(), limit)
+    await done(log._writing(), limit)
 
 
 def _content(path: Path) -> bytes:

@@ -111,7 +111,9 @@ async def test_jobs_instances_and_events_work_over_the_wire(claude_comms_home: P
         done = (await client.get(f"/v1/jobs/{job['job_id']}/wait?timeout_s=10")).json()
         started = (await client.post("/v1/instances", json={**pair, "name": "one"})).json()
         stopped = (await client.post("/v1/instances/one/stop")).json()
-        kinds = {event["type"] for event in (await client.get("/v1/events")).json()}
+        # Events are told once they are on disk, which may be after the answer.
+        async with client.stream("GET", "/v1/events?after=0", headers=STREAM) as response:
+            kinds = {event["type"] for event in await told(response, until="instance.stopped")}
         metrics = (await client.get("/metrics")).text
 
     assert (done["state"], done["reply"]["response"]) == ("done", "yes")
