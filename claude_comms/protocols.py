@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Conversation,
         InstanceInfo,
         InstanceLimits,
+        Load,
         Pair,
         Preview,
         Question,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
         UsageRow,
     )
 
-__all__ = ["Engine", "Instances", "Jobs", "Turn", "UsageBy"]
+__all__ = ["Engine", "HostedEngine", "Instances", "Jobs", "Turn", "UsageBy"]
 
 UsageBy = Literal["pair", "source", "target", "backend", "model", "day", "all"]
 """What usage may be grouped by."""
@@ -232,4 +233,16 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Interrupt what runs, store how it ended, let go of everything, in bounded time."""
+        ...
+
+
+class HostedEngine(Engine, Protocol):
+    """What a daemon serves: an engine that hosts for everybody on the machine."""
+
+    async def load(self) -> Load:
+        """How much waits and runs now."""
+        ...
+
+    async def drain(self, timeout_s: float) -> None:
+        """Start no more background questions, and let those that run end, for so long. Queued ones stay queued."""
         ...

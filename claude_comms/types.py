@@ -32,6 +32,7 @@ __all__ = [
     "InstanceLimits",
     "InstanceSpec",
     "InstanceState",
+    "Load",
     "Message",
     "MessageState",
     "Omission",
@@ -631,6 +632,16 @@ class UsageRow(Record):
     turns: int
     """Those that were answered and those that failed after tokens were spent."""
     usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Load(Record):
+    """What an engine that hosts for everybody has to do."""
+
+    questions_waiting: int = 0
+    """For an instance, or their turn in a conversation."""
+    jobs_queued: int = 0
+    jobs_running: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from claude_comms.types import (
     InstanceInfo,
     InstanceLimits,
     InstanceState,
+    Load,
     Pair,
     Preview,
     Prompt,
@@ -349,6 +350,7 @@ class ScriptEngine:
     instances: ListInstances = field(default_factory=ListInstances)
     jobs: ListJobs = field(default_factory=ListJobs)
     closed: bool = False
+    waiting: int = 0
     fault: Exception | None = None
     """Raised by whatever looks for conversations."""
 
@@ -365,6 +367,15 @@ class ScriptEngine:
         until: datetime | None = None,
     ) -> list[UsageRow]:
         return [UsageRow("marker/arangodb", 1, REPLY.usage)]
+
+    async def load(self) -> Load:
+        known = [job.state for job in self.jobs.known.values()]
+        return Load(self.waiting, known.count(JobState.QUEUED), known.count(JobState.RUNNING))
+
+    async def drain(self, timeout_s: float) -> None:
+        with anyio.move_on_after(timeout_s):
+            if JobState.RUNNING in {job.state for job in self.jobs.known.values()}:
+                await self.jobs.ended.wait()
 
     async def open(self) -> None: ...
 

@@ -29,8 +29,9 @@ from claude_comms.engine._turn import RunningTurn
 from claude_comms.errors import ConfigError
 from claude_comms.events import MemoryBus
 from claude_comms.files import private_dir
+from claude_comms.jobs import JobState
 from claude_comms.storage import Database, OwnerLock
-from claude_comms.types import ConversationState, Pair, Preview, new_id
+from claude_comms.types import ConversationState, Load, Pair, Preview, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,10 +110,12 @@ class LocalEngine:
             prices=self.prices,
             backend=self.backend,
         )
-        self.instances = LocalInstances(self.pool, self._router, self._prompts, settings)
+        self.instances = LocalInstances(self.pool, self._router, self._prompts, settings, self.prices)
         self.jobs: Jobs = NoJobs()
         self._turns: set[RunningTurn] = set()
         self._hosting = self._host_for_all() if hosting else None
+        if self._hosting is not None:
+            self.instances.settle = self._hosting.settle
         self._stopping = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._host: asyncio.Task[None] | None = None
@@ -292,6 +295,18 @@ class LocalEngine:
         conversation = await self.store.restore(wanted)
         self._outlet.tell(about_conversation("conversation.restored", conversation))
         return conversation
+
+    async def load(self) -> Load:
+        """How much waits and runs now."""
+        if self._hosting is None:
+            return Load(self.pool.waiting)
+        jobs = await self._hosting.load()
+        return Load(self.pool.waiting, jobs.get(JobState.QUEUED, 0), jobs.get(JobState.RUNNING, 0))
+
+    async def drain(self, timeout_s: float) -> None:
+        """Start no more background questions, and let those that run end, for so long."""
+        if self._hosting is not None:
+            await self._hosting.drain(timeout_s)
 
     def follow(self, wanted: EventFilter | None = None, *, after: int | None = None) -> Subscription:
         """What happens, as it happens; see `protocols.Engine.follow`."""

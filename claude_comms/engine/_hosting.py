@@ -6,6 +6,7 @@ It tells the bus of its instances, remembers them across restarts, and keeps som
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from claude_comms.roster import RosterEntry
 from claude_comms.types import InstanceSpec, InstanceState, Pair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from claude_comms.background.pool import Pool
     from claude_comms.engine._instances import LocalInstances
     from claude_comms.engine._outlet import Outlet
+    from claude_comms.jobs import JobState
     from claude_comms.jobs.runner import JobRunner
     from claude_comms.roster.store import RosterStore
     from claude_comms.types import InstanceInfo
@@ -33,6 +35,7 @@ __all__ = ["Hosting", "InstanceNews"]
 
 _LOG = logging.getLogger(__name__)
 _FLUSH_WAIT_S = 2.0
+_AGAIN_AFTER_S = 5.0
 _TOGETHER_S = 0.5
 """How long what turns change waits to be written down with more of it: each commit is a flush of the disk."""
 
@@ -74,6 +77,8 @@ class RosterKeeper:
         self._changed: dict[str, Instance] = {}
         self._wake = anyio.Event()
         self._soon = anyio.Event()
+        self._writing = anyio.Lock()
+        """Whoever has flushed may rely on it that all is written, whoever wrote it."""
         self.leaving = False
         """From now on instances that stop are those of an engine that ends: they stay on the roster."""
 
@@ -91,23 +96,32 @@ class RosterKeeper:
             with anyio.move_on_after(_TOGETHER_S):
                 await self._soon.wait()
             self._wake, self._soon = anyio.Event(), anyio.Event()
-            await self.flush()
+            try:
+                await self.flush()
+            except StoreError as error:
+                _LOG.warning("the roster of instances could not be written: %s", error)
+                await anyio.sleep(_AGAIN_AFTER_S)
+                self._wake.set()
 
     async def flush(self) -> None:
-        """Write what has changed. A store that cannot be written is logged, and tried again with the next change."""
-        changed, self._changed = self._changed, {}
-        try:
-            for instance in changed.values():
-                if instance.ended:
-                    await self._roster.remove(instance.instance_id)
-            await self._roster.save(*(_entry(instance) for instance in changed.values() if not instance.ended))
-        except StoreError as error:
-            self._changed = {**changed, **self._changed}
-            _LOG.warning("the roster of instances could not be written: %s", error)
+        """Write what has changed. StoreError where that is impossible; it is kept for the next time then."""
+        async with self._writing:
+            changed, self._changed = self._changed, {}
+            try:
+                await self._write(list(changed.values()))
+            except BaseException:
+                self._changed = {**changed, **self._changed}
+                raise
+
+    async def _write(self, instances: Sequence[Instance]) -> None:
+        for instance in instances:
+            if instance.ended:
+                await self._roster.remove(instance.instance_id)
+        await self._roster.save(*(_entry(instance) for instance in instances if not instance.ended))
 
     async def leave(self) -> None:
         """The engine ends: write what is left, in bounded time, and keep what stops from now on."""
-        with anyio.move_on_after(_FLUSH_WAIT_S, shield=True):
+        with anyio.move_on_after(_FLUSH_WAIT_S, shield=True), suppress(StoreError):
             await self.flush()
         self.leaving = True
 
@@ -179,6 +193,18 @@ class Hosting:
                 await instances.keep_ready(_pair_of(pair), count)
             except ClaudeCommsError as error:
                 _LOG.warning("prewarm %s: %s", pair, error)
+
+    async def settle(self) -> None:
+        """Write down now what has changed of the instances. StoreError where that is impossible."""
+        await self._keeper.flush()
+
+    async def load(self) -> Mapping[JobState, int]:
+        """How many jobs are queued and running."""
+        return await self._jobs.count()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Start no more jobs, and let those that run end, for so long."""
+        await self._jobs.drain(timeout_s)
 
     async def close(self) -> None:
         """Interrupt and mark the jobs that run, and write down the instances. Bounded."""

@@ -22,7 +22,6 @@ from claude_comms.daemon.server._turns import Turns
 from claude_comms.daemon.wire import settings_digest
 from claude_comms.errors import ClaudeCommsError, ConfigError, DaemonError
 from claude_comms.events import NewEvent, Priority
-from claude_comms.jobs import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from claude_comms.events import EventBus
-    from claude_comms.protocols import Engine
+    from claude_comms.protocols import HostedEngine
     from claude_comms.settings import Settings
 
 __all__ = ["Server"]
@@ -49,7 +48,7 @@ class Server:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: HostedEngine,
         settings: Settings,
         *,
         bus: EventBus,
@@ -181,15 +180,8 @@ class Server:
         with anyio.CancelScope(deadline=anyio.current_time() + self._drain_s) as self._patience:
             async with anyio.create_task_group() as waiting:
                 waiting.start_soon(self._turns.finished)
-                waiting.start_soon(self._jobs_finished)
+                waiting.start_soon(self._engine.drain, self._drain_s)
         await self._turns.interrupt()
-
-    async def _jobs_finished(self) -> None:
-        """Background questions that run now may end, too; those that wait stay queued."""
-        with suppress(ClaudeCommsError):
-            for job in await self._engine.jobs.list(state=JobState.RUNNING, limit=1000):
-                with suppress(ClaudeCommsError):
-                    await self._engine.jobs.wait(job.job_id)
 
     async def _close(self) -> None:
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import sqlite3
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,8 @@ from claude_comms.errors import (
 from claude_comms.events import EventFilter, MemoryBus
 from claude_comms.jobs import JobRequest, JobState
 from claude_comms.settings import Settings
-from claude_comms.testing.scripted import ScriptedBackend, Stall
-from claude_comms.types import InstanceLimits, InstanceState, Pair, Question
+from claude_comms.testing.scripted import Answer, ScriptedBackend, Stall
+from claude_comms.types import InstanceLimits, InstanceState, Load, Pair, Question
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -145,6 +146,67 @@ async def test_background_questions_are_answered(claude_comms_home: Path) -> Non
         assert done.state is JobState.DONE
         assert done.reply is not None
         assert (await engine.get_conversation(done.reply["thread_id"])).message_count == 2
+
+
+async def test_draining_starts_no_queued_job_and_lets_the_running_one_end(claude_comms_home: Path) -> None:
+    gate = anyio.Event()
+    slow = ScriptedBackend([Answer("one two", pieces=2, gates=(gate,)), "never"])
+    async with hosting(claude_comms_home, slow, max_jobs_running=1) as engine:
+        first = await engine.jobs.start(JobRequest(ASKED))
+        second = await engine.jobs.start(JobRequest(ASKED))
+        async with engine.follow(EventFilter(types=("turn.delta",)), after=0) as deltas:
+            await anext(deltas)
+        assert await engine.load() == Load(0, 1, 1)
+        async with anyio.create_task_group() as draining:
+            draining.start_soon(engine.drain, 10)
+            gate.set()
+        assert (await engine.jobs.get(first.job_id)).state is JobState.DONE
+        assert (await engine.jobs.get(second.job_id)).state is JobState.QUEUED
+    async with hosting(claude_comms_home) as engine:
+        assert (await engine.jobs.wait(second.job_id, timeout_s=10)).state is JobState.DONE
+
+
+async def test_what_was_acknowledged_of_instances_is_on_disk(claude_comms_home: Path) -> None:
+    """Read by another connection, as if this process had been killed at this moment."""
+
+    def kept() -> dict[str, str]:
+        with closing(sqlite3.connect(claude_comms_home / "claude-comms.db")) as connection:
+            return dict(connection.execute("SELECT name, state FROM roster").fetchall())
+
+    async with hosting(claude_comms_home) as engine:
+        await engine.instances.start(PAIR, name="mine")
+        assert kept() == {"mine": "idle"}
+        await engine.instances.pause("mine")
+        assert kept() == {"mine": "paused"}
+        await engine.instances.resume("mine")
+        assert kept() == {"mine": "idle"}
+        await engine.instances.stop("mine")
+        assert kept() == {}
+
+
+async def test_an_instance_that_cannot_be_kept_is_not_acknowledged(claude_comms_home: Path) -> None:
+    async with hosting(claude_comms_home) as engine:
+        with closing(sqlite3.connect(claude_comms_home / "claude-comms.db", isolation_level=None)) as other:
+            other.execute("DROP TABLE roster")
+        with pytest.raises(StoreError):
+            await engine.instances.start(PAIR, name="mine")
+        assert await engine.instances.list() == []
+
+
+async def test_a_cost_limit_without_a_known_price_is_refused(claude_comms_home: Path) -> None:
+    async with hosting(claude_comms_home) as engine:
+        with pytest.raises(ConfigError, match="no price is known for claude-nobody-9"):
+            await engine.instances.start(PAIR, model="claude-nobody-9", limits=InstanceLimits(max_cost_usd=1.0))
+
+
+async def test_questions_that_wait_are_counted(claude_comms_home: Path) -> None:
+    async with hosting(claude_comms_home, ScriptedBackend(Stall()), max_instances=1) as engine:
+        turns = [await engine.ask(ASKED) for _ in range(3)]
+        with anyio.fail_after(10):
+            while (await engine.load()).questions_waiting < 2:
+                await anyio.lowlevel.checkpoint()
+        for turn in turns:
+            await turn.close()
 
 
 async def test_without_hosting_a_background_question_is_refused(claude_comms_home: Path) -> None:
