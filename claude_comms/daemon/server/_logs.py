@@ -112,16 +112,22 @@ class _PrivateFile(RotatingFileHandler):
 
     def _write(self) -> None:
         lines, self._lines = self._lines, []
-        begin, size_bytes = 0, self.stream.tell()
+        begin, size_bytes = 0, self._opened().tell()
         for number, line in enumerate(lines):
             length = len(line.encode("utf-8", "replace"))
             if size_bytes + length > self.maxBytes and size_bytes:
-                self.stream.write("".join(lines[begin:number]))
+                self._opened().write("".join(lines[begin:number]))
                 self.doRollover()
                 begin, size_bytes = number, 0
             size_bytes += length
-        self.stream.write("".join(lines[begin:]))
-        self.stream.flush()
+        self._opened().write("".join(lines[begin:]))
+        self._opened().flush()
+
+    def _opened(self) -> TextIOWrapper:
+        """The file; there is none where it could not be opened again after it was full."""
+        if self.stream is None:
+            self.stream = self._open()
+        return self.stream
 
     @contextlib.contextmanager
     def _locked(self) -> Generator[None]:
