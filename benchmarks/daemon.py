@@ -8,7 +8,7 @@ goes away with the run, reached by its socket. Rows of one group take turns, in 
 - api: one streamed turn on `api`: the bare anthropic SDK, a communicator in this process, one through the daemon.
   Target: 2 ms over the bare SDK at the median.
 - load: 64 pairs at once, answers that begin after 200 ms. Target: 90 % of the bare SDK's throughput.
-- idle: by how much the daemon grows with 1,000 idle `api` instances. Target: under 20 MB.
+- idle: by how much the daemon grows with 1,000 idle `api` instances, once it has one of each pair. Target: under 20 MB.
 - command: `query-module` through the running daemon, beyond the answer itself. Target: 300 ms.
 - claude-code: a warm turn, a prewarmed instance's first answer beside that of a bare client that is connected, one
   after hibernation beside a bare `--resume` (target 1.2 times), and 8 pairs at once beside 8 bare Agent SDK clients.
@@ -259,7 +259,8 @@ async def api_load(where: Place) -> None:
 async def idle_instances(where: Place) -> None:
     """How much the daemon grows with instances that nobody asks."""
     async with AsyncInstanceManager(where.settings, use_background=True) as manager:
-        await manager.start(SOURCE, where.targets[0], backend="api")
+        for target in where.targets:  # what is loaded once, and for each module, is not an instance's
+            await manager.start(SOURCE, target, backend="api")
         before = daemon_bytes(where)
         for number in range(IDLE_INSTANCES):
             await manager.start(SOURCE, where.targets[number % len(where.targets)], backend="api")

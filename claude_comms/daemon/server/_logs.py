@@ -11,7 +11,7 @@ import threading
 import traceback
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -112,20 +112,20 @@ class _PrivateFile(RotatingFileHandler):
 
     def _write(self) -> None:
         lines, self._lines = self._lines, []
-        begin, size_bytes = 0, self._file.tell()
+        begin, size_bytes = 0, self._opened().tell()
         for number, line in enumerate(lines):
             length = len(line.encode("utf-8", "replace"))
             if size_bytes + length > self.maxBytes and size_bytes:
-                self._file.write("".join(lines[begin:number]))
+                self._opened().write("".join(lines[begin:number]))
                 self.doRollover()
                 begin, size_bytes = number, 0
             size_bytes += length
-        self._file.write("".join(lines[begin:]))
-        self._file.flush()
+        self._opened().write("".join(lines[begin:]))
+        self._opened().flush()
 
-    @property
-    def _file(self) -> IO[str]:
-        if self.stream is None:  # a rollover that failed has closed it
+    def _opened(self) -> TextIOWrapper:
+        """The file; there is none where it could not be opened again after it was full."""
+        if self.stream is None:
             self.stream = self._open()
         return self.stream
 

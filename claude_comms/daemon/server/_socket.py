@@ -16,6 +16,7 @@ from claude_comms.daemon.server._answers import Refusal, internal_error, mistake
 from claude_comms.daemon.server._connections import ABORT
 from claude_comms.daemon.server._doors import BUCKET
 from claude_comms.daemon.server._feeds import Feeds
+from claude_comms.daemon.server._streams import in_parts
 from claude_comms.errors import ClaudeCommsError, DaemonError, PoolExhaustedError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _POLICY = 1008
 """The code of RFC 6455 for a connection that is ended because of what the client did."""
 
 _HELLO_WAIT_S = 30.0
+_TURN = b'{"jsonrpc":"2.0","method":"turn","params":{"turn_id":%b,"events":[%b]}}'
 
 
 class _CallError(Exception):
@@ -184,8 +186,8 @@ class Session:
         hosted = self._service.turns.ask(asked.question.inner(), new=asked.new)
 
         async def deliver(events: Sequence[Event]) -> None:
-            told = [event.as_cloudevent() for event in events]
-            await self._notify("turn", {"turn_id": hosted.turn_id, "events": told})
+            for part in in_parts(wire.encoded(event.as_cloudevent()) for event in events):
+                await self._say(_TURN % (wire.encoded(hosted.turn_id), b",".join(part)))
 
         outcome = await self._service.turns.relay(hosted, deliver, after=asked.after)
         if outcome.reply is None:
@@ -203,8 +205,11 @@ class Session:
         await self._send({"jsonrpc": "2.0", "method": method, "params": params})
 
     async def _send(self, message: dict[str, Any]) -> None:
+        await self._say(wire.encoded(message))
+
+    async def _say(self, message: bytes) -> None:
         """Say something once the client takes it. ConnectionError where it is gone, or too slow."""
-        text = wire.encoded(message).decode()
+        text = message.decode()
         async with self._lock:
             with anyio.move_on_after(self._service.limits.send_wait_s) as waiting:
                 try:

@@ -16,16 +16,17 @@ from claude_comms.errors import ClaudeCommsError
 from claude_comms.events import Event, Missed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from starlette.types import Receive, Scope, Send
 
     from claude_comms.daemon.server._service import Service
 
-__all__ = ["EVENT_STREAM", "EventStream"]
+__all__ = ["EVENT_STREAM", "EventStream", "in_parts"]
 
 EVENT_STREAM = "text/event-stream"
 _LAST_WORDS_S = 0.2
+_PART_BYTES = 64 * 1024
 
 
 class EventStream(Response):
@@ -79,7 +80,8 @@ class EventStream(Response):
             await self._write(_told("problem", internal_error(error)))
 
     async def _deliver(self, items: Sequence[Event | Missed]) -> None:
-        await self._write(b"".join(map(_item, items)))
+        for part in in_parts(map(_item, items)):
+            await self._write(b"".join(part))
 
     async def _show_life(self) -> None:
         while True:
@@ -107,6 +109,20 @@ class EventStream(Response):
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def in_parts(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """`pieces` in runs that are sent together: up to 64 KiB, or one larger piece. Between two a slow reader is met."""
+    part: list[bytes] = []
+    size_bytes = 0
+    for piece in pieces:
+        if part and size_bytes + len(piece) > _PART_BYTES:
+            yield part
+            part, size_bytes = [], 0
+        part.append(piece)
+        size_bytes += len(piece)
+    if part:
+        yield part
 
 
 def _item(item: Event | Missed) -> bytes:

@@ -17,7 +17,7 @@ Text = Annotated[str, StringConstraints(max_length=16 * 1024 * 1024)]
 class Asked(BaseModel):
     """Something a client sends. A field that nobody knows is a mistake, and is told."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Said(BaseModel):

@@ -141,6 +141,23 @@ async def test_what_is_there_together_is_told_together(tmp_path: Path) -> None:
     assert [event["type"] for event in told] == ["turn.started", *["turn.delta"] * 50, "turn.completed"]
 
 
+async def test_much_that_is_there_together_is_told_in_parts(tmp_path: Path) -> None:
+    pieces = ["x" * 50_000 for _ in range(20)]
+    async with running(tmp_path, Script(pieces)) as daemon, talking(daemon) as client:
+        await client.call("ask", question={**QUESTION, "turn_id": "t_mine"})
+        client.notes.clear()
+        sizes: list[int] = []
+        await client.say("ask", question={**QUESTION, "turn_id": "t_mine"})
+        while len(client.notes) < len(pieces) + 2:
+            message = await client.hear()
+            if {event["type"] for event in message.get("params", {}).get("events", [])} == {"turn.delta"}:
+                sizes.append(len(json.dumps(message)))
+
+    assert texts(client.notes) == "".join(pieces)
+    assert sizes
+    assert max(sizes) < 2 * 64 * 1024
+
+
 async def test_a_turn_said_to_be_new_is_not_looked_for_in_the_log(tmp_path: Path) -> None:
     async with running(tmp_path) as daemon, talking(daemon) as client:
         daemon.bus.post(NewEvent("turn.completed", "c_1", "marker/arangodb", {"turn_id": "t_mine", "reply": {}}))
