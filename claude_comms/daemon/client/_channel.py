@@ -248,7 +248,7 @@ async def _connected(info: DaemonInfo) -> ClientConnection:
         raise DaemonError(f"the daemon refused the connection: {error}. See claude-comms daemon logs") from error
 
 
-def _reason(body: bytes) -> str:
+def _reason(body: bytes | bytearray) -> str:
     """What a problem document says is the matter; a daemon that ends may not come to say anything."""
     try:
         return str(decoded(body.decode())["detail"])

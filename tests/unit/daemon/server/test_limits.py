@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 """How much is taken from anybody: rates, bodies, and readers who take nothing."""
 
 from __future__ import annotations
@@ -16,27 +15,10 @@ from claude_comms.daemon.server._limits import TokenBucket
 from claude_comms.errors import ConfigError
 from claude_comms.events import NewEvent
 from claude_comms.settings import Settings
-=======
-"""How many connections there may be, and what becomes of those beyond."""
-
-from __future__ import annotations
-
-import resource
-import socket
-import sys
-from typing import TYPE_CHECKING
-
-import anyio
-import pytest
-from daemon_support import running
-
-from claude_comms.daemon.server import Limits
->>>>>>> survival
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-<<<<<<< HEAD
     from starlette.types import Receive, Scope, Send
 
 QUESTION = {"source": "marker", "target": "arangodb", "prompt": "How?"}
@@ -142,49 +124,3 @@ def test_an_empty_token_opens_nothing(tmp_path: Path) -> None:
     engine = ScriptEngine(ListBus())
     with pytest.raises(ConfigError, match="token is empty"):
         Server(engine, settings, bus=engine.bus, token=" \n", version="0.1")
-=======
-pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform == "win32", reason="needs descriptors to count")]
-
-
-@pytest.mark.parametrize(("descriptors", "connections"), [(64, 8), (148, 50), (100_000, 256), (-1, 256)])
-def test_connections_leave_descriptors_for_everything_else(
-    monkeypatch: pytest.MonkeyPatch, descriptors: int, connections: int
-) -> None:
-    def limit(_: int) -> tuple[int, int]:
-        return descriptors, descriptors
-
-    monkeypatch.setattr(resource, "getrlimit", limit)
-    assert Limits.fitting().connections == connections
-
-
-async def test_those_beyond_the_limit_that_say_nothing_hold_nothing(claude_comms_home: Path) -> None:
-    async with running(claude_comms_home, limits=Limits(connections=2)) as daemon:
-        clients = [socket.socket(socket.AF_UNIX) for _ in range(40)]
-        try:
-            for client in clients:
-                client.setblocking(False)
-                client.connect(str(daemon.path))
-            with anyio.fail_after(10):
-                while _open(clients) > 2:  # noqa: ASYNC110 - it is the other side that changes
-                    await anyio.sleep(0.05)
-        finally:
-            for client in clients:
-                client.close()
-        with anyio.fail_after(10):
-            async with daemon.client() as client:
-                while (await client.get("/v1/daemon")).status_code != 200:  # noqa: ASYNC110 - as above
-                    await anyio.sleep(0.05)
-
-
-def _open(clients: list[socket.socket]) -> int:
-    """How many the daemon has not closed."""
-    still = 0
-    for client in clients:
-        try:
-            client.recv(1)
-        except BlockingIOError:
-            still += 1
-        except OSError:
-            continue
-    return still
->>>>>>> survival
