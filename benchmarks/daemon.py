@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ def place(folder: Path, address: str, **more: Any) -> Generator[Place]:
     homes = [folder / "home", folder / "local"]
     module = folder / "module"
     module.mkdir()
+    targets: list[str] = []
     for home in homes:
         home.mkdir()
         targets = describe_targets(home, LOADED_PAIRS)
@@ -231,7 +232,7 @@ async def api_load(where: Place) -> None:
             for _ in range(LOADED_ROUNDS):
                 await streamed(there, target)
 
-        async def rate(ask: Callable[[str], Awaitable[None]]) -> float:
+        async def rate(ask: Callable[[str], Coroutine[Any, Any, None]]) -> float:
             began = time.perf_counter()
             async with anyio.create_task_group() as pairs:
                 for target in where.targets:

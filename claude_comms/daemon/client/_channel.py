@@ -242,7 +242,7 @@ async def _connected(info: DaemonInfo) -> ClientConnection:
         raise ConnectionLostError(f"the daemon at {info.socket} cannot be reached: {error}.") from error
     except InvalidStatus as error:
         if error.response.status_code == _UNAVAILABLE:
-            raise ConnectionLostError(f"the daemon at {info.socket}: {_reason(error.response.body)}") from error
+            raise ConnectionLostError(f"the daemon at {info.socket}: {_reason(bytes(error.response.body))}") from error
         raise DaemonError(f"the daemon refused the connection: {error}. See claude-comms daemon logs") from error
     except WebSocketException as error:
         raise DaemonError(f"the daemon refused the connection: {error}. See claude-comms daemon logs") from error

@@ -11,7 +11,7 @@ import threading
 import traceback
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -112,16 +112,22 @@ class _PrivateFile(RotatingFileHandler):
 
     def _write(self) -> None:
         lines, self._lines = self._lines, []
-        begin, size_bytes = 0, self.stream.tell()
+        begin, size_bytes = 0, self._file.tell()
         for number, line in enumerate(lines):
             length = len(line.encode("utf-8", "replace"))
             if size_bytes + length > self.maxBytes and size_bytes:
-                self.stream.write("".join(lines[begin:number]))
+                self._file.write("".join(lines[begin:number]))
                 self.doRollover()
                 begin, size_bytes = number, 0
             size_bytes += length
-        self.stream.write("".join(lines[begin:]))
-        self.stream.flush()
+        self._file.write("".join(lines[begin:]))
+        self._file.flush()
+
+    @property
+    def _file(self) -> IO[str]:
+        if self.stream is None:  # a rollover that failed has closed it
+            self.stream = self._open()
+        return self.stream
 
     @contextlib.contextmanager
     def _locked(self) -> Generator[None]:
