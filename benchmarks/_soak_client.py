@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import itertools
 import json
 import os
@@ -84,17 +85,11 @@ async def follow(stopped: asyncio.Event) -> None:
                 say(broken=str(error))
 
 
-def show_tasks() -> None:
-    """Where everything stands, on stderr: for a client that seems to hang."""
-    for task in asyncio.all_tasks():
-        task.print_stack()
-
-
 async def main(arguments: list[str]) -> None:
     """Until SIGTERM; a follower ends at once, an asker after its question."""
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, show_tasks)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # where a client stands that seems to hang
     if arguments[0] == "ask":
         _, name, backend, target = arguments
         await ask_for_ever(name, backend, target, stopped)

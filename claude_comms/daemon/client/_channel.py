@@ -46,13 +46,14 @@ class Connection:
         self._waiting: dict[int, tuple[asyncio.Future[Any], Callable[[Any], None] | None]] = {}
         self._listeners: dict[str, Callable[[str, Mapping[str, Any]], None]] = {}
         self._early: defaultdict[str, list[tuple[str, Mapping[str, Any]]]] = defaultdict(list)
+        self._broken = False
         self._reader = asyncio.create_task(self._read(), name="claude-comms daemon connection")
         self._reader.add_done_callback(_seen)
 
     @property
     def lost(self) -> bool:
-        """Whether it has ended."""
-        return self._reader.done()
+        """Whether it has ended. What fails to be sent shows it before the reader has come to see it."""
+        return self._broken or self._reader.done()
 
     async def ended(self) -> None:
         """Wait for its end."""
@@ -98,6 +99,8 @@ class Connection:
         try:
             await self._socket.send(encoded(message), text=True)
         except (ConnectionClosed, OSError) as error:
+            # Who tried again on this connection would do so for ever: nothing here lets the reader run meanwhile.
+            self._broken = True
             raise ConnectionLostError("the connection to the daemon was lost. Ask again.") from error
 
     async def _read(self) -> None:
@@ -248,7 +251,7 @@ async def _connected(info: DaemonInfo) -> ClientConnection:
         raise DaemonError(f"the daemon refused the connection: {error}. See claude-comms daemon logs") from error
 
 
-def _reason(body: bytes) -> str:
+def _reason(body: bytes | bytearray) -> str:
     """What a problem document says is the matter; a daemon that ends may not come to say anything."""
     try:
         return str(decoded(body.decode())["detail"])

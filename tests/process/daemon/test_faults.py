@@ -63,6 +63,11 @@ def one_end_each(house: House) -> None:
     assert set(begun) <= set(ends)
 
 
+def without_warnings(house: House) -> dict[str, str]:
+    """What a daemon has that a command starts: warnings of libraries are no errors in it."""
+    return {name: value for name, value in house.cli.environment.items() if name != "PYTHONWARNINGS"}
+
+
 @contextmanager
 def in_an_answer(house: House) -> Generator[tuple[str, Callable[[], dict[str, Any]]]]:
     """A question whose answer has begun and ends only after the block: its thread, and what its asker is told."""
@@ -168,7 +173,7 @@ def few_descriptors(house: House) -> Iterator[int]:
     """A daemon that may open only so many files and connections; its pid."""
     command = [sys.executable, "-m", "claude_comms.daemon", "run"]
     limited = ["sh", "-c", f'ulimit -n {DESCRIPTORS} && exec "$@"', "sh", *command]
-    with subprocess.Popen(limited, env=house.cli.environment, stdout=subprocess.DEVNULL) as daemon:
+    with subprocess.Popen(limited, env=without_warnings(house), stdout=subprocess.DEVNULL) as daemon:
         info = soon(lambda: answering(house.settings))
         assert info is not None, daemon.poll()
         yield info.pid
@@ -223,7 +228,8 @@ def turn_clock(house: House, tmp_path: Path) -> Iterator[Callable[[timedelta], N
 
     turn(timedelta(0))
     house.cli.environment |= {"LD_PRELOAD": str(library), "CLAUDE_COMMS_CLOCK_OFFSET": str(offset)}
-    with subprocess.Popen([sys.executable, "-m", "claude_comms.daemon", "run"], env=house.cli.environment) as daemon:
+    command = [sys.executable, "-m", "claude_comms.daemon", "run"]
+    with subprocess.Popen(command, env=without_warnings(house)) as daemon:
         assert soon(lambda: answering(house.settings))
         yield turn
         house.cli.run("daemon", "stop", "--drain", "0")
