@@ -13,9 +13,11 @@ import pytest
 from claude_comms.engine import LocalEngine
 from claude_comms.errors import (
     BudgetExceededError,
+    ConfigError,
     DaemonError,
     DeadlineExceededError,
     PermissionDeniedError,
+    StoreError,
     TurnFailedError,
 )
 from claude_comms.events import EventFilter, MemoryBus
