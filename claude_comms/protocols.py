@@ -83,7 +83,7 @@ class Instances(Protocol):
         ...
 
     async def list(self) -> list[InstanceInfo]:
-        """The living ones, oldest first."""
+        """The living ones, and those that failed and were not stopped since, oldest first."""
         ...
 
     async def get(self, wanted: str) -> InstanceInfo:

@@ -17,6 +17,7 @@ from claude_comms.background._idle import IdleInstances
 from claude_comms.background._lease import Lease
 from claude_comms.background.instance import Instance, Notify
 from claude_comms.errors import InstanceStateError, PoolError, PoolExhaustedError
+from claude_comms.text import sentence
 from claude_comms.types import InstanceState
 
 if TYPE_CHECKING:
@@ -139,8 +140,9 @@ class Places:
         waiter.why = f"instance {holder.instance_id} is {holder.state}"
         if holder.ended:
             wanted, state = "take a question", str(holder.state)
+            why = "" if holder.failure is None else f" {sentence(str(holder.failure))}"
             error = InstanceStateError(
-                f"{waiter.why}. Start another one.", state=state, wanted=wanted, instance_id=holder.instance_id
+                f"{waiter.why}.{why} Start another one.", state=state, wanted=wanted, instance_id=holder.instance_id
             )
             waiter.refuse(error)
         return None

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import builtins
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from claude_comms.background.backends.protocol import Backend
+    from claude_comms.errors import ClaudeCommsError
     from claude_comms.types import InstanceInfo, InstanceLimits, InstanceSpec, TurnRequest, Usage
 
 __all__ = ["Lease", "Pool", "Reclaiming", "close_backend"]
@@ -164,6 +166,8 @@ class Pool:
             raise self._places.full("busy or paused")
         instance = self._places.make(spec, backend, name=name, limits=limits)
         await instance.open(anyio.current_time() + self._queue_wait_s if deadline is None else deadline, warm=warm)
+        if name is not None:
+            self._places.instances.clear_failed(name)
         self._places.dispatch()
         return instance
 
@@ -181,20 +185,28 @@ class Pool:
         usage: Usage | None = None,
         created_at: datetime | None = None,
         last_used: datetime | None = None,
+        own_thread_id: str | None = None,
+        failure: ClaudeCommsError | None = None,
     ) -> Instance:
         """Take back an instance that a former process had: hibernated, or paused where it was `state` paused.
 
         Its next question opens a session; nothing is started now. Marks of its budget that were passed already are
-        not told again. ConfigError if the id or the name is taken or nobody knows the backend; PoolExhaustedError if
-        there are `max_instances`.
+        not told again. With `failure` it comes back as one that has failed, for that reason, until it is stopped: it
+        answers nothing and takes no place. ConfigError if the id or the name is taken or nobody knows the backend;
+        PoolExhaustedError if there are `max_instances`.
         """
         self._check_open()
         backend = self._backend(spec.backend)
+        past = Past(turns, restarts, usage, created_at, last_used, own_thread_id)
+        if failure is not None:
+            self._places.instances.check_free(name=None, instance_id=instance_id)
+            instance = self._places.make(spec, backend, name=name, limits=limits, instance_id=instance_id)
+            instance.recall(past, failure=failure)
+            return instance
         self._places.instances.check_free(name=name, instance_id=instance_id)
         if len(self._places.instances) >= self._max_instances:
             raise self._places.full("there already")
         instance = self._places.make(spec, backend, name=name, limits=limits, instance_id=instance_id)
-        past = Past(turns=turns, restarts=restarts, usage=usage, created_at=created_at, last_used=last_used)
         if thread_id is not None:
             self._places.hold(instance, thread_id)
         instance.recall(past, paused=state is InstanceState.PAUSED)
@@ -239,8 +251,12 @@ class Pool:
         return self._places.instances.get(wanted)
 
     def list(self, *, ended: bool = False) -> list[Instance]:
-        """The living instances, oldest first; with `ended`, also the latest 100 that stopped or failed."""
+        """The living instances, oldest first; with `ended`, also the latest 100 that stopped, and that failed."""
         return [*(self._places.instances.ended if ended else ()), *self._places.instances]
+
+    def list_failed(self) -> builtins.list[Instance]:
+        """The latest 100 that failed and have not been stopped since; they take no place of `max_instances`."""
+        return builtins.list(self._places.instances.failed)
 
     def info(self, instance: Instance) -> InstanceInfo:
         """An instance as it stands, for others to see. `on_event` may call this."""

@@ -71,7 +71,7 @@ class AsyncInstanceManager(EngineHolder):
         )
 
     async def list(self) -> list[InstanceInfo]:
-        """The living instances, oldest first."""
+        """The living instances, and those that failed and were not stopped since, oldest first."""
         return await (await self._opened()).instances.list()
 
     async def get(self, instance: str) -> InstanceInfo:

@@ -61,8 +61,9 @@ class LocalInstances:
         self._pool.keep_ready(route.spec, count, request)
 
     async def list(self) -> list[InstanceInfo]:
-        """The living ones, oldest first."""
-        return [self._pool.info(instance) for instance in self._pool.list()]
+        """The living ones and those that failed and were not stopped since, oldest first."""
+        known = sorted([*self._pool.list_failed(), *self._pool.list()], key=lambda instance: instance.created_at)
+        return [self._pool.info(instance) for instance in known]
 
     async def get(self, wanted: str) -> InstanceInfo:
         """One of them, or of the last hundred that ended."""

@@ -93,7 +93,7 @@ class RemoteInstances:
         return read(InstanceInfoModel, told).inner()
 
     async def list(self) -> list[InstanceInfo]:
-        """The living ones, oldest first."""
+        """The living ones, and those that failed and were not stopped since, oldest first."""
         return [read(InstanceInfoModel, told).inner() for told in await self._rest.get("/v1/instances")]
 
     async def get(self, wanted: str) -> InstanceInfo:
