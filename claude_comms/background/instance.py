@@ -281,6 +281,22 @@ class Instance:
         self.idle_since = self._clock()
         self._notify(_STATE_EVENTS[self.state], self, reason="taken back from a former process")
 
+    async def prove(self, timeout_s: float) -> None:
+        """Where it has nothing to do, have its session show that it answers, and give up one that does not.
+
+        The next question opens another one. That is no fault: a machine under load may be slow.
+        """
+        if self.state not in (InstanceState.IDLE, InstanceState.PAUSED):
+            return
+        why = await self._runner.prove(timeout_s)
+        if why is None:
+            return
+        if self._lifecycle.allows(Action.HIBERNATE):
+            self.replace(why)
+        elif not self.ended:  # just reserved: its turn, which has not begun, opens another session
+            self._restart_reason = why
+            self._runner.drop()
+
     # --- what it takes ---
 
     def charge(self, usage: Usage) -> None:

@@ -41,6 +41,8 @@ _LOG = logging.getLogger(__name__)
 _CLOSE_SESSION_S = 2.5
 _CLOSE_BACKEND_S = 1.0
 _LOOK_EVERY_S = 5.0
+_PROVE_EVERY_S = 15.0
+_PROVE_WITHIN_S = 3.5  # a check, which waits for it, has 5 s
 _TAKES_QUESTIONS = (InstanceState.IDLE, InstanceState.HIBERNATED)
 
 
@@ -310,10 +312,23 @@ class Pool:
 
     # --- supervision ---
 
-    async def supervise(self, interval_s: float = _LOOK_EVERY_S) -> None:
-        """Look after the instances until cancelled: every `interval_s` seconds `look`, and at once `fill_ready` when
-        one that was kept ready has taken a conversation.
+    async def supervise(self, interval_s: float = _LOOK_EVERY_S, prove_every_s: float = _PROVE_EVERY_S) -> None:
+        """Look after the instances until cancelled: every `interval_s` seconds `look`, every `prove_every_s` seconds
+        `prove`, and at once `fill_ready` when one that was kept ready has taken a conversation.
         """
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_proving, prove_every_s)
+            await self._keep_looking(interval_s)
+
+    async def _keep_proving(self, interval_s: float) -> None:
+        while True:
+            await anyio.sleep(interval_s)
+            try:
+                await self.prove()
+            except Exception:  # noqa: BLE001  as below
+                _LOG.exception("the instances could not be proved alive this time; the next time follows")
+
+    async def _keep_looking(self, interval_s: float) -> None:
         look_at = anyio.current_time() + interval_s
         while True:
             try:
@@ -325,6 +340,15 @@ class Pool:
                     await self.fill_ready()
             except Exception:  # noqa: BLE001  one bad round must not end the watch over all instances
                 _LOG.exception("supervision failed in this round; the next one follows")
+
+    async def prove(self, timeout_s: float = _PROVE_WITHIN_S) -> None:
+        """Have every session that has nothing to do show that it answers, at most so long, all at once.
+
+        One that does not is given up: its instance hibernates, and the next question opens another.
+        """
+        async with anyio.create_task_group() as proving:
+            for instance in self.list():
+                proving.start_soon(instance.prove, timeout_s)
 
     async def look(self) -> None:
         """One round of supervision: measure memory, notice deaths, reclaim, fill up what is kept ready."""

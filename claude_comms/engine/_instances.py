@@ -60,8 +60,13 @@ class LocalInstances:
 
         self._pool.keep_ready(route.spec, count, request)
 
-    async def list(self) -> list[InstanceInfo]:
-        """The living ones and those that failed and were not stopped since, oldest first."""
+    async def list(self, *, check: bool = False) -> list[InstanceInfo]:
+        """The living ones and those that failed and were not stopped since, oldest first.
+
+        With `check`, once each that is idle has shown that it answers; within 5 s or so.
+        """
+        if check:
+            await self._pool.prove()
         known = sorted([*self._pool.list_failed(), *self._pool.list()], key=lambda instance: instance.created_at)
         return [self._pool.info(instance) for instance in known]
 

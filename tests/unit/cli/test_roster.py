@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from claude_comms.cli._roster import _show  # pyright: ignore[reportPrivateUsage]
+from claude_comms.cli._roster import _show
 from claude_comms.types import InstanceInfo, InstanceState
 
 if TYPE_CHECKING:

@@ -91,6 +91,19 @@ async def test_an_answer_streams_resumes_and_is_stored(claude_comms_home: Path) 
     assert health["instances"][0]["last_alive_at"] is not None
 
 
+async def test_health_has_idle_instances_prove_that_they_live(claude_comms_home: Path) -> None:
+    backend = ScriptedBackend("yes", processes=True)
+    async with served(claude_comms_home, backend) as client:
+        started = (await client.post("/v1/instances", json={"source": "marker", "target": "arangodb"})).json()
+        healthy = (await client.get("/health")).json()
+        await client.post("/v1/messages", json=QUESTION)
+        (session,) = backend.sessions
+        session.frozen, session.last_alive = True, None
+        frozen = (await client.get("/health")).json()
+    assert healthy["instances"][0]["last_alive_at"] > started["last_alive_at"]
+    assert frozen["instances"][0]["state"] == "hibernated"
+
+
 async def test_a_new_daemon_tells_the_turns_of_the_old_one_and_asks_nothing(claude_comms_home: Path) -> None:
     async with served(claude_comms_home, ScriptedBackend("yes")) as client:
         first = (await client.post("/v1/messages", json=QUESTION)).json()
