@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from claude_comms.errors import ConfigError, PermissionDeniedError
+from claude_comms.text import shorten
 from claude_comms.types import Question, TurnRequest
 
 if TYPE_CHECKING:
@@ -42,8 +44,10 @@ class LocalInstances:
     ) -> InstanceInfo:
         """A new instance of a pair of known modules, its session open and warm.
 
-        Raises what the backend's opening raises; PermissionDeniedError for a grant that the target does not have.
+        Raises what the backend's opening raises; PermissionDeniedError for a grant that the target does not have;
+        ConfigError for a name that is none.
         """
+        _check_name(name)
         question = Question(pair.source, pair.target, _NOTHING, backend=backend, model=model)
         route = await self._router.route(question)
         spec = _narrowed(route.spec, grants, environment)
@@ -101,7 +105,18 @@ class LocalInstances:
         return TurnRequest(prompt, "", route.model, self._settings.max_output_tokens)
 
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_ID_BEGINS = "i_"
 _NOTHING = "(nothing has been asked yet)"
+
+
+def _check_name(name: str | None) -> None:
+    """Names stand in commands, paths of the API and lists: nothing in them may need quoting, or look like an id."""
+    if name is not None and (not _NAME.fullmatch(name) or name.startswith(_ID_BEGINS)):
+        raise ConfigError(
+            f"name: {shorten(name, 70)!r} cannot name an instance. Use at most 64 letters, digits, '_', '.' and '-',"
+            f" beginning with a letter or a digit, and not with {_ID_BEGINS!r}, as ids do."
+        )
 
 
 def _narrowed(spec: InstanceSpec, grants: Sequence[str] | None, environment: Mapping[str, str] | None) -> InstanceSpec:

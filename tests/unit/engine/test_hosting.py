@@ -13,6 +13,7 @@ from claude_comms.engine import LocalEngine
 from claude_comms.errors import (
     BackendUnavailableError,
     BudgetExceededError,
+    ConfigError,
     DaemonError,
     DeadlineExceededError,
     InstanceStateError,
@@ -144,6 +145,21 @@ async def test_an_instance_for_which_there_is_no_room_any_more_comes_back_failed
         found = {info.name: info for info in await engine.instances.list()}
     assert (found["one"].state, found["two"].state) == (InstanceState.HIBERNATED, InstanceState.FAILED)
     assert "max_instances" in str(found["two"].failure)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "i_01", "two words", "up/down", "a\nb", "a\x1b[2J", "-x", "_x", ".x", "n\n", "é", "n" * 65]
+)
+async def test_what_would_need_quoting_or_looks_like_an_id_names_no_instance(
+    claude_comms_home: Path, name: str
+) -> None:
+    async with hosting(claude_comms_home) as engine:
+        with pytest.raises(ConfigError, match="cannot name an instance") as caught:
+            await engine.instances.start(PAIR, name=name)
+        assert "\x1b" not in str(caught.value)
+        assert await engine.instances.list() == []
+        for good in ("n" * 64, "Marker_arangodb-2.0", "0", "i"):
+            assert (await engine.instances.start(PAIR, name=good)).name == good
 
 
 async def test_a_grant_that_the_module_does_not_have_is_refused_by_name(claude_comms_home: Path) -> None:
