@@ -182,7 +182,7 @@ class Places:
             instance.thread_id = waiter.thread_id
         instance.reserve()
         self._on_taken(instance.spec)
-        lease = Lease(instance, None, self)
+        lease = Lease(instance, None, self, by_id=waiter.only is not None)
         if waiter.thread_id is not None:
             self.bind(lease, waiter.thread_id)
         waiter.grant(lease)
@@ -196,6 +196,8 @@ class Places:
         if thread_id in self.leased:
             raise PoolError(f"conversation {thread_id} has a turn running. Name it when taking the lease.")
         lease.thread_id = lease.instance.thread_id = thread_id
+        if lease.by_id:
+            lease.instance.own_thread_id = thread_id
         self.leased[thread_id] = lease
         self.holders[thread_id] = lease.instance
 

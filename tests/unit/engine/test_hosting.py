@@ -147,6 +147,21 @@ async def test_an_instance_for_which_there_is_no_room_any_more_comes_back_failed
     assert "max_instances" in str(found["two"].failure)
 
 
+async def test_an_instance_asked_by_its_id_keeps_its_own_conversation_also_across_restarts(
+    claude_comms_home: Path,
+) -> None:
+    async with hosting(claude_comms_home) as engine:
+        started = await engine.instances.start(PAIR, name="mine")
+        mine = await (await engine.ask(replace(ASKED, instance_id=started.instance_id))).reply()
+        other = await (await engine.ask(ASKED)).reply()
+        assert (other.instance_id, other.thread_id != mine.thread_id) == (started.instance_id, True)
+        assert (await engine.instances.get("mine")).thread_id == mine.thread_id
+        again = await (await engine.ask(replace(ASKED, thread_id=other.thread_id))).reply()
+        assert again.instance_id == started.instance_id, "whose conversation it holds still finds it"
+    async with hosting(claude_comms_home) as engine:
+        assert (await engine.instances.get("mine")).thread_id == mine.thread_id
+
+
 @pytest.mark.parametrize(
     "name", ["", "i_01", "two words", "up/down", "a\nb", "a\x1b[2J", "-x", "_x", ".x", "n\n", "é", "n" * 65]
 )
