@@ -233,6 +233,11 @@ class Pool:
         self._places.sort_idle()
         self._too_few_ready.set()
 
+    @property
+    def not_ready(self) -> Mapping[InstanceSpec, str]:
+        """The specs of which one should be kept ready and could not be started when that was last tried, and why."""
+        return self._readiness.failing
+
     async def _start_ready(
         self, spec: InstanceSpec, warm: TurnRequest | None, limits: InstanceLimits | None
     ) -> Instance | None:

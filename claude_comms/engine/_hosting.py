@@ -184,9 +184,11 @@ class Hosting:
     def __init__(self, roster: RosterStore, jobs: JobRunner, news: InstanceNews) -> None:
         self._keeper = news.keeper = RosterKeeper(roster)
         self._jobs = jobs
+        self.not_ready: dict[str, str] = {}
+        """The pairs of ``[prewarm]`` of which nothing can be kept ready, with the reason."""
 
     async def open(self, pool: Pool, instances: LocalInstances, prewarm: Mapping[str, int], tasks: TaskGroup) -> None:
-        """Take back what the process before had, and go on with it. What cannot be kept ready is logged."""
+        """Take back what the process before had, and go on with it. What cannot be kept ready is in `not_ready`."""
         await self._keeper.bring_back(pool)
         tasks.start_soon(self._keeper.run)
         await self._jobs.open()
@@ -194,6 +196,7 @@ class Hosting:
             try:
                 await instances.keep_ready(_pair_of(pair), count)
             except ClaudeCommsError as error:
+                self.not_ready[pair] = str(error)
                 _LOG.warning("prewarm %s: %s", pair, error)
 
     async def close(self) -> None:

@@ -248,3 +248,23 @@ async def test_without_hosting_a_background_question_is_refused(claude_comms_hom
             await engine.jobs.start(JobRequest(ASKED))
     finally:
         await engine.close()
+
+
+async def test_diagnosis_names_what_is_wrong_with_the_pairs_to_keep_ready(claude_comms_home: Path) -> None:
+    async def found(engine: LocalEngine) -> list[str]:
+        return [check.detail for check in await engine.diagnose() if check.name == "prewarm" and check.ok is False]
+
+    prewarm = {"marker/arangodb": 1, "nobody/arangodb": 1, "no pair": 1}
+    backend = ScriptedBackend()
+    async with hosting(claude_comms_home, backend, prewarm=prewarm) as engine:
+        await engine.pool.fill_ready()
+        unknown, malformed = await found(engine)
+        assert "none is kept ready for nobody/arangodb: " in unknown
+        assert "SOURCE/TARGET" in malformed
+    backend.open_error = BackendUnavailableError("no key.")
+    async with hosting(claude_comms_home, backend, prewarm={"marker/arangodb": 1}) as engine:
+        await engine.pool.fill_ready()
+        assert await found(engine) == ["none is kept ready for marker/arangodb: no key."]
+        assert await engine.instances.list() == [], "it is tried again by itself, and no one has to stop it"
+    async with hosting(claude_comms_home) as engine:
+        assert await found(engine) == []
