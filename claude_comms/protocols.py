@@ -83,8 +83,11 @@ class Instances(Protocol):
         """
         ...
 
-    async def list(self) -> list[InstanceInfo]:
-        """The living ones, oldest first."""
+    async def list(self, *, check: bool = False) -> list[InstanceInfo]:
+        """The living ones, and those that failed and were not stopped since, oldest first.
+
+        With `check`, once each that is idle has shown that it answers: one that does not gives up its process.
+        """
         ...
 
     async def get(self, wanted: str) -> InstanceInfo:

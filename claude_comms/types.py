@@ -585,7 +585,7 @@ class InstanceInfo(Record):
     model: str | None
     state: InstanceState
     thread_id: str | None
-    """The conversation it holds."""
+    """The conversation that goes on when it is asked by its id: the last that was asked so, else the one it holds."""
     turns: int
     """How many it has run, failed ones included."""
     created_at: datetime

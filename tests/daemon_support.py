@@ -278,7 +278,7 @@ class ListInstances:
         self.known[new.instance_id] = new
         return new
 
-    async def list(self) -> list[InstanceInfo]:
+    async def list(self, *, check: bool = False) -> list[InstanceInfo]:
         return list(self.known.values())
 
     async def get(self, wanted: str) -> InstanceInfo:

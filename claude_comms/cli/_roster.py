@@ -120,6 +120,9 @@ def _print(found: Sequence[InstanceInfo], *, check: bool) -> None:
         row += [ago(info.last_alive_at if check else info.last_used_at)]
         rows.append([*row, memory(info.rss_bytes)] if memory_known else row)
     console.table(columns, rows)
+    for info in found:
+        if info.failure is not None:
+            console.result(f"{info.name or info.instance_id} failed: {info.failure}")
 
 
 def _standing(info: InstanceInfo) -> str:

@@ -71,7 +71,7 @@ class AsyncInstanceManager(EngineHolder):
         )
 
     async def list(self) -> list[InstanceInfo]:
-        """The living instances, oldest first."""
+        """The living instances, and those that failed and were not stopped since, oldest first."""
         return await (await self._opened()).instances.list()
 
     async def get(self, instance: str) -> InstanceInfo:
@@ -79,7 +79,10 @@ class AsyncInstanceManager(EngineHolder):
         return await (await self._opened()).instances.get(instance)
 
     async def query(self, instance: str, prompt: str, **options: Unpack[MessageOptions]) -> Reply:
-        """Ask it, in the conversation it holds, and wait for the complete answer.
+        """Ask it, and wait for the complete answer.
+
+        It goes on with the conversation in which it was last asked so, whatever others have asked the pair meanwhile;
+        the first time with the one it holds.
 
         The options are those of `AsyncCommunicator.send_message`.
         """

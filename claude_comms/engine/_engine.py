@@ -336,6 +336,14 @@ class LocalEngine:
         """Modules that fit all that is given; with `text`, ranked for that question."""
         return self.registry.find_modules(text, capability=capability, tag=tag, data_type=data_type)
 
+    @property
+    def not_ready(self) -> Mapping[str, str]:
+        """The pairs of ``[prewarm]`` of which none is kept ready, with the reason. Only who hosts keeps any."""
+        if self._hosting is None:
+            return {}
+        failing = {f"{spec.pair.source}/{spec.pair.target}": why for spec, why in self.pool.not_ready.items()}
+        return {**failing, **self._hosting.not_ready}
+
     async def diagnose(self, *, ask: bool = False) -> list[Check]:
         """What is reachable, how fast, what is wrong. With `ask`, one turn is proved as well."""
         return await diagnose(self, ask=ask)

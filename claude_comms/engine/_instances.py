@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
 
 from claude_comms.errors import ConfigError, PermissionDeniedError
+from claude_comms.text import shorten
 from claude_comms.types import OFFLINE, Question, TurnRequest
 
 if TYPE_CHECKING:
@@ -51,8 +53,10 @@ class LocalInstances:
         """A new instance of a pair of known modules, its session open and warm.
 
         Raises what the backend's opening raises; PermissionDeniedError for a grant that the target does not have;
-        ConfigError for a cost limit where the model's price is not known; StoreError where it cannot be kept.
+        ConfigError for a name that is none, and for a cost limit where the model's price is not known; StoreError
+        where it cannot be kept.
         """
+        _check_name(name)
         question = Question(pair.source, pair.target, _NOTHING, backend=backend, model=model)
         route = await self._router.route(question)
         spec = _narrowed(route.spec, grants, environment)
@@ -77,9 +81,15 @@ class LocalInstances:
 
         self._pool.keep_ready(route.spec, count, request)
 
-    async def list(self) -> list[InstanceInfo]:
-        """The living ones, oldest first."""
-        return [self._pool.info(instance) for instance in self._pool.list()]
+    async def list(self, *, check: bool = False) -> list[InstanceInfo]:
+        """The living ones and those that failed and were not stopped since, oldest first.
+
+        With `check`, once each that is idle has shown that it answers; within 5 s or so.
+        """
+        if check:
+            await self._pool.prove()
+        known = sorted([*self._pool.list_failed(), *self._pool.list()], key=lambda instance: instance.created_at)
+        return [self._pool.info(instance) for instance in known]
 
     async def get(self, wanted: str) -> InstanceInfo:
         """One of them, or of the last hundred that ended."""
@@ -127,11 +137,24 @@ class LocalInstances:
         return TurnRequest(prompt, "", route.model, self._settings.max_output_tokens)
 
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_ID_BEGINS = "i_"
+
+
 async def _nothing_to_settle() -> None:
     pass
 
 
 _NOTHING = "(nothing has been asked yet)"
+
+
+def _check_name(name: str | None) -> None:
+    """Names stand in commands, paths of the API and lists: nothing in them may need quoting, or look like an id."""
+    if name is not None and (not _NAME.fullmatch(name) or name.startswith(_ID_BEGINS)):
+        raise ConfigError(
+            f"name: {shorten(name, 70)!r} cannot name an instance. Use at most 64 letters, digits, '_', '.' and '-',"
+            f" beginning with a letter or a digit, and not with {_ID_BEGINS!r}, as ids do."
+        )
 
 
 def _narrowed(spec: InstanceSpec, grants: Sequence[str] | None, environment: Mapping[str, str] | None) -> InstanceSpec:

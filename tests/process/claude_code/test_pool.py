@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import anyio
+import psutil
 import pytest
 from claude_code_support import MODEL, descendants
 
@@ -95,6 +96,32 @@ async def test_a_process_that_dies_between_turns_is_noticed_without_looking(pool
     with anyio.fail_after(WAIT_S):
         while instance.warm:
             await anyio.sleep(0.01)
+    await gone(before)
+    second = await ask(pool, spec, "two", first.session_handle)
+    assert (second.rebuilt, instance.restarts) == ("", 1)
+
+
+def frozen(pids: set[int]) -> int:
+    """Stop the Claude Code among `pids`: the last in the line of processes. Its process id."""
+    (claude,) = [pid for pid in pids if not psutil.Process(pid).children() and "claude" in psutil.Process(pid).name()]
+    os.kill(claude, signal.SIGSTOP)
+    return claude
+
+
+async def test_a_frozen_process_is_found_out_and_the_next_question_resumes_its_session(
+    pool: Pool, spec: InstanceSpec
+) -> None:
+    before = descendants()
+    first = await ask(pool, spec, "one")
+    (instance,) = pool.list()
+    asked = anyio.current_time()
+    await pool.prove()
+    assert instance.warm, "one that lives proves it"
+    assert (instance.last_alive or 0) >= asked
+    frozen(descendants() - before)
+    with anyio.fail_after(WAIT_S):
+        await pool.prove()
+    assert (instance.state, pool.info(instance).pid) == (InstanceState.HIBERNATED, None)
     await gone(before)
     second = await ask(pool, spec, "two", first.session_handle)
     assert (second.rebuilt, instance.restarts) == ("", 1)

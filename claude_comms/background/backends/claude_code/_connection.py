@@ -188,6 +188,11 @@ class Connection:
         for name, reason in waiting.items():
             raise _unreached(name, reason)
 
+    async def prove(self, timeout_s: float) -> None:
+        """Return once the process has answered a control request; TimeoutError after `timeout_s`."""
+        with anyio.fail_after(timeout_s):
+            await self._guarded(self._client.get_mcp_status())
+
     async def close(self) -> None:
         """Stop the process with all it started, and give up the lease. Bounded.
 

@@ -172,6 +172,17 @@ class ClaudeCodeSession:
             if self._connection is connection or self._connection is None:
                 await self._arrived.wait()
 
+    async def prove(self, timeout_s: float) -> None:
+        """Have an idle process answer a question of its state, which asks no model. See `Provable.prove`."""
+        connection = self._connection
+        if connection is None or self._running:
+            return
+        try:
+            await connection.prove(timeout_s)
+        except Exception:
+            if connection is self._connection and not self._running:
+                raise
+
     @property
     def idle(self) -> bool:
         """Whether it keeps a process warm that has nothing to do."""
