@@ -54,7 +54,7 @@ def background(*, no_daemon: bool, watching: bool = False) -> Background:
 def _ensure(settings: Settings) -> None:
     from claude_comms.daemon import ensure, find
 
-    if find(settings) is None:
+    if find(settings, patient=True) is None:
         console.note("The daemon is not running; starting it. To stop it: claude-comms daemon stop")
     ensure(settings)
 
