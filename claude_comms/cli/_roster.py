@@ -74,7 +74,7 @@ def _state(info: InstanceInfo, action: str) -> str:
 
 def _found(instances: InstanceManager, *, check: bool) -> list[InstanceInfo]:
     found = instances.list()
-    return _proved(found) if check else found
+    return _proved(found) if check and found else found
 
 
 def _proved(found: Sequence[InstanceInfo]) -> list[InstanceInfo]:

@@ -45,6 +45,37 @@ def api(background: Cli, loopback_api: LoopbackAPI) -> LoopbackAPI:
     return loopback_api
 
 
+# --- without a daemon --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", ["option", "setting"])
+def test_without_a_daemon_an_instance_lives_as_long_as_its_command(background: Cli, kept: str) -> None:
+    cli, option = background, ["--no-daemon"] if kept == "option" else []
+    cli.environment |= {} if option else {"CLAUDE_COMMS_DAEMON": "off"}
+    done = cli.run("start-instance", "--name", "marker_arangodb", *option)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[1:] == ["is", "idle"]
+    assert "ends with this command" in done.stderr
+    assert started(cli, *option)["state"] == "idle"
+    assert fits("list-instances", cli.json("list-instances", *option)) == []
+    assert cli.json("list-instances", "--check", *option) == []
+    assert cli.run("daemon", "status").returncode == 1
+
+
+@pytest.mark.parametrize("command", ["query", "monitor", "pause", "resume", "interrupt", "stop"])
+def test_without_a_daemon_there_is_no_instance_of_another_command(cli: Cli, command: str) -> None:
+    prompt = ["why?"] if command == "query" else []
+    error = fits(ERROR, cli.json(f"{command}-instance", "marker_arangodb", *prompt, code=1))["error"]
+    assert error["type"] == "InstanceNotFoundError"
+
+
+def test_the_command_that_asks_an_instance_is_told_as_a_shell_takes_it(background: Cli) -> None:
+    done = background.run("start-instance", "--from", "marker", "--to", "arangodb", "--name", "my helper")
+    assert "query-instance 'my helper' \"...\"" in done.stderr
+    done = background.run("query-instance", "my helper", "Which index?")
+    assert "query-instance 'my helper' \"...\"" in done.stderr
+
+
 # --- start -------------------------------------------------------------------------------------
 
 

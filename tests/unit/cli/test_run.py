@@ -90,9 +90,7 @@ def test_version_and_help_are_results(capsys: pytest.CaptureFixture[str]) -> Non
     "arguments",
     [
         ["query-module", "arangodb", "why?", "--background"],
-        ["start-instance", "--name", "marker_arangodb"],
-        ["list-instances"],
-        ["query-instance", "i_1", "why?"],
+        ["listen-module", "marker"],
         ["list-jobs"],
     ],
 )
