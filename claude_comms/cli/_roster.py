@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from claude_comms.cli import _console as console
 from claude_comms.cli._access import managing, told_by_daemon
+from claude_comms.cli._reader import while_read
 from claude_comms.cli._short_ids import short_ids
 from claude_comms.cli._wording import ago, memory, plural
 from claude_comms.settings import Settings
@@ -41,7 +42,7 @@ def show_instances(*, check: bool, no_daemon: bool, as_json: bool) -> None:
 def watch_instances(*, check: bool, no_daemon: bool, as_json: bool) -> None:
     """The same again at each change, until Ctrl-C."""
     shown: list[list[Any]] | None = None
-    with managing(no_daemon=no_daemon, watching=True) as instances:
+    with while_read(), managing(no_daemon=no_daemon, watching=True) as instances:
         while True:
             found = _found(instances, check=check)
             now = [[info[name] for name in _CHANGES] for info in found]

@@ -369,3 +369,46 @@ def agree(cli: Cli, place: Path, api: LoopbackAPI) -> None:
         "projects": {**known.get("projects", {}), str(place): {"hasTrustDialogAccepted": True}},
     }
     config.write_text(json.dumps(known))
+
+
+# --- what streams ------------------------------------------------------------------------------
+
+STREAMS = {
+    "monitor-instance": ["monitor-instance", "marker_arangodb"],
+    "listen-module": ["listen-module", "marker", "--since", "1h"],
+    "list-instances": ["list-instances", "--watch"],
+    "daemon logs": ["daemon", "logs", "--follow"],
+}
+
+
+def streaming(cli: Cli, command: str) -> subprocess.Popen[bytes]:
+    """One that has shown its first line, and waits for more."""
+    started(cli)
+    cli.run("query-instance", "marker_arangodb", QUESTION)
+    child = cli.start(*STREAMS[command], "--json")
+    assert child.stdout is not None
+    assert child.stdout.readline(), child.communicate()
+    return child
+
+
+@pytest.mark.parametrize("command", STREAMS)
+def test_what_streams_ends_when_nobody_reads_it_any_more(background: Cli, command: str) -> None:
+    child = streaming(background, command)
+    assert child.stdout is not None
+    child.stdout.close()
+    assert child.wait(60) == 1
+    assert child.stderr is not None
+    assert child.stderr.read() == b""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("command", STREAMS)
+def test_what_streams_says_nothing_of_the_signal_that_ends_it(
+    background: Cli, command: str, number: int, code: int
+) -> None:
+    child = streaming(background, command)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == code, err
+    assert b"error" not in out
+    assert err == b""
