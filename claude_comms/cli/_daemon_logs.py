@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from claude_comms.cli import _console as console
 from claude_comms.cli._reader import while_read
 from claude_comms.cli._wording import clock
+from claude_comms.cli._wrapping import hanging
 from claude_comms.settings import Settings
 
 if TYPE_CHECKING:
@@ -157,14 +158,9 @@ def _tell(line: dict[str, Any], *, as_json: bool) -> None:
 def _print(line: Mapping[str, Any]) -> None:
     ids = [str(line[name]) for name in _IDS if line.get(name)]
     more = [f"{name}={value}" for name, value in line.items() if name not in _SHOWN_APART and value not in ids]
-    parts = [
-        _time(str(line.get("time", ""))),
-        f"{line.get('level', '')!s:7}",
-        str(line.get("message", "")),
-        *more,
-        *ids,
-    ]
-    console.result(console.one_line("  ".join(part for part in parts if part)))
+    begins = [_time(str(line.get("time", ""))), f"{line.get('level', '')!s:7}"]
+    told = console.one_line("  ".join(part for part in (str(line.get("message", "")), *more, *ids) if part))
+    console.result(hanging(console.one_line("  ".join(filter(None, begins))) + " ", told))
     if line.get("exception"):
         console.result(str(line["exception"]).rstrip("\n"))
 

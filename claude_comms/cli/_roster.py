@@ -70,6 +70,8 @@ def steer(action: str, wanted: str, *, no_daemon: bool, as_json: bool) -> None:
 def _state(info: InstanceInfo, action: str) -> str:
     if action == "pause" and info.state is InstanceState.BUSY:
         return "busy, and pauses once it has answered"
+    if action == "interrupt" and info.state is InstanceState.BUSY:
+        return "interrupted"  # it is busy with storing what had come
     return str(info.state)
 
 

@@ -73,6 +73,7 @@ def test_the_command_that_asks_an_instance_is_told_as_a_shell_takes_it(backgroun
     done = background.run("start-instance", "--from", "marker", "--to", "arangodb", "--name", "my helper")
     assert "query-instance 'my helper' \"...\"" in done.stderr
     done = background.run("query-instance", "my helper", "Which index?")
+    assert "(it is the instance's own)" in done.stderr
     assert "query-instance 'my helper' \"...\"" in done.stderr
 
 
@@ -179,7 +180,10 @@ def test_another_terminal_interrupts_a_turn(background: Cli, api: LoopbackAPI) -
     assert monitor.stdout is not None
     while json.loads(monitor.stdout.readline())["type"] != "turn.delta":
         pass
-    background.json("interrupt-instance", instance)
+    assert background.run("interrupt-instance", instance).stdout in (
+        f"{instance} is interrupted\n",
+        f"{instance} is idle\n",
+    )
     out, _ = asking.communicate(timeout=60)
     assert asking.returncode == 1
     assert fits(ERROR, json.loads(out))["error"]["reason"] == "interrupted"
