@@ -72,7 +72,11 @@ def _by_signal() -> int:
 
 def _tell_interrupted(arguments: Sequence[str]) -> None:
     """As `run` tells it, with nothing but what is loaded already."""
+    from claude_comms.cli._interrupted import streams
+
     if "--json" in arguments:
+        if streams(arguments):
+            return
         print('{"error": {"type": "KeyboardInterrupt", "message": "interrupted"}}', flush=True)  # noqa: T201
     else:
         print("Interrupted.", file=sys.stderr)  # noqa: T201

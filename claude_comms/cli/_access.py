@@ -11,35 +11,43 @@ from claude_comms.settings import Settings
 if TYPE_CHECKING:
     from claude_comms.communicator import Background, InstanceManager
 
-__all__ = ["background", "managing", "require_daemon", "told_by_daemon", "uses_daemon"]
+__all__ = ["background", "managing", "require_daemon", "stays_here", "told_by_daemon", "uses_daemon"]
 
 
 def uses_daemon(settings: Settings, *, no_daemon: bool) -> bool:
     """Whether a command that asks goes through the daemon; where it does, one is running afterwards."""
-    if no_daemon or settings.daemon == "off":
+    if stays_here(settings, no_daemon=no_daemon):
         return False
     _ensure(settings)
     return True
 
 
+def stays_here(settings: Settings, *, no_daemon: bool) -> bool:
+    """Whether the user wants everything in this process."""
+    return no_daemon or settings.daemon == "off"
+
+
 def require_daemon(settings: Settings, *, no_daemon: bool) -> None:
     """A daemon is running afterwards. DaemonError where the user wants none: there is no other way."""
-    if no_daemon or settings.daemon == "off":
+    if stays_here(settings, no_daemon=no_daemon):
         kept = "--no-daemon" if no_daemon else f"daemon = off ({settings.origin('daemon')})"
         raise DaemonError(
-            f"instances and jobs live in the daemon, and {kept} keeps this command in its own process, which has none."
+            f"jobs and events live in the daemon, and {kept} keeps this command in its own process, which has none."
             " Leave that out."
         )
     _ensure(settings)
 
 
 def managing(*, no_daemon: bool, watching: bool = False) -> InstanceManager:
-    """The daemon's instances. Who is only `watching` starts no other daemon once this one has been stopped."""
+    """The daemon's instances, or this process's where the user wants no daemon: they end with it.
+
+    Who is only `watching` starts no other daemon once this one has been stopped.
+    """
     settings = Settings.load()
-    require_daemon(settings, no_daemon=no_daemon)
+    in_daemon = uses_daemon(settings, no_daemon=no_daemon)
     from claude_comms.communicator import InstanceManager
 
-    return InstanceManager(settings, use_background=None if watching else True)
+    return InstanceManager(settings, use_background=None if watching and in_daemon else in_daemon)
 
 
 def background(*, no_daemon: bool, watching: bool = False) -> Background:
@@ -54,7 +62,7 @@ def background(*, no_daemon: bool, watching: bool = False) -> Background:
 def _ensure(settings: Settings) -> None:
     from claude_comms.daemon import ensure, find
 
-    if find(settings) is None:
+    if find(settings, patient=True) is None:
         console.note("The daemon is not running; starting it. To stop it: claude-comms daemon stop")
     ensure(settings)
 

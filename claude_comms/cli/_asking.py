@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -130,7 +131,7 @@ def ask_instance(asking: Asking, wanted: str, *, no_daemon: bool) -> None:
 
 
 def _go_on(info: InstanceInfo) -> str:
-    return f"query-instance {info.name or info.instance_id}"
+    return f"query-instance {shlex.quote(info.name or info.instance_id)}"
 
 
 def latest_thread(settings: Settings, source: str, target: str) -> str:

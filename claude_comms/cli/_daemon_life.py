@@ -26,9 +26,9 @@ def start(listen: str | None, *, as_json: bool) -> None:
     from claude_comms import daemon
 
     settings = Settings.load()
-    before = daemon.find(settings)
+    was_running = daemon.find(settings, patient=True) is not None
     daemon.start(settings, listen=listen)
-    told = "runs" if before is None else "was running"
+    told = "was running" if was_running else "runs"
     _tell(daemon.status(settings), f"The daemon {told}.", as_json=as_json)
 
 
@@ -37,7 +37,7 @@ def stop(drain_s: float | None, *, as_json: bool) -> None:
     from claude_comms import daemon
 
     settings = Settings.load()
-    was_running = daemon.find(settings) is not None
+    was_running = daemon.status(settings)["running"]
     if was_running:
         console.note("Stopping the daemon; running turns may finish first.")
     daemon.stop(settings, drain_s=drain_s)
@@ -52,11 +52,11 @@ def restart(drain_s: float | None, *, as_json: bool) -> None:
     from claude_comms import daemon
 
     settings = Settings.load()
-    before = daemon.find(settings)
-    if before is not None:
+    before = daemon.status(settings)
+    if before["running"]:
         console.note("Stopping the daemon; running turns may finish first.")
         daemon.stop(settings, drain_s=drain_s)
-    daemon.start(settings, listen=before.listen if before is not None else None)
+    daemon.start(settings, listen=before["listen"])
     _tell(daemon.status(settings), "The daemon runs.", as_json=as_json)
 
 

@@ -6,14 +6,16 @@ import json
 import sys
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from claude_comms.cli import _console as console
+from claude_comms.cli._reader import while_read
 from claude_comms.cli._wording import clock
+from claude_comms.cli._wrapping import hanging
 from claude_comms.settings import Settings
 
 if TYPE_CHECKING:
@@ -60,14 +62,14 @@ def show_log(level: str, conversation: str | None, limit: int, *, as_json: bool)
 def follow_log(level: str, conversation: str | None, limit: int, *, as_json: bool) -> None:
     """The same, then each line as it is written, until Ctrl-C; one JSON document a line."""
     path, wanted = _path(), Wanted(level, conversation)
-    tail = _Tail(path)
-    begun = chain(_kept(path, without_newest=True), tail.lines())
-    for line in deque(_fitting(begun, wanted), maxlen=limit):
-        _tell(line, as_json=as_json)
-    while True:
-        for line in _fitting(tail.lines(), wanted):
+    with while_read(), closing(_Tail(path)) as tail:
+        begun = chain(_kept(path, without_newest=True), tail.lines())
+        for line in deque(_fitting(begun, wanted), maxlen=limit):
             _tell(line, as_json=as_json)
-        time.sleep(_LOOKS_EVERY_S)
+        while True:
+            for line in _fitting(tail.lines(), wanted):
+                _tell(line, as_json=as_json)
+            time.sleep(_LOOKS_EVERY_S)
 
 
 class _Tail:
@@ -83,11 +85,15 @@ class _Tail:
         yield from self._more()
         if self._moved():
             yield from self._more()  # what came between the look and the rename
-            if self._file is not None:
-                self._file.close()
+            self.close()
             with suppress(FileNotFoundError):
                 self._file, self._rest = self._path.open("rb"), b""
             yield from self._more()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
 
     def _more(self) -> Iterator[dict[str, Any]]:
         if self._file is None:
@@ -152,14 +158,9 @@ def _tell(line: dict[str, Any], *, as_json: bool) -> None:
 def _print(line: Mapping[str, Any]) -> None:
     ids = [str(line[name]) for name in _IDS if line.get(name)]
     more = [f"{name}={value}" for name, value in line.items() if name not in _SHOWN_APART and value not in ids]
-    parts = [
-        _time(str(line.get("time", ""))),
-        f"{line.get('level', '')!s:7}",
-        str(line.get("message", "")),
-        *more,
-        *ids,
-    ]
-    console.result(console.one_line("  ".join(part for part in parts if part)))
+    begins = [_time(str(line.get("time", ""))), f"{line.get('level', '')!s:7}"]
+    told = console.one_line("  ".join(part for part in (str(line.get("message", "")), *more, *ids) if part))
+    console.result(hanging(console.one_line("  ".join(filter(None, begins))) + " ", told))
     if line.get("exception"):
         console.result(str(line["exception"]).rstrip("\n"))
 

@@ -25,10 +25,12 @@ def install(*, systemd: bool, launchd: bool, only_print: bool, yes: bool, as_jso
     kind, unit = _unit(systemd=systemd, launchd=launchd)
     if only_print:
         _print(kind, unit, as_json=as_json)
+        console.note(unit.key_advice)
         return
     console.note(f"This would be written to {unit.path}:\n\n{unit.text.rstrip()}\n")
     for command in unit.enable:
         console.note(f"and this would be run: {' '.join(command)}")
+    console.note(unit.key_advice)
     _agreed("Write it?", yes=yes)
     units.install(unit)
     if as_json:

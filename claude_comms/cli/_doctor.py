@@ -82,6 +82,6 @@ def _print(checks: Sequence[Check]) -> None:
     for check in checks:
         took = f" ({check.duration_ms:.1f} ms)" if check.duration_ms is not None else ""
         hint = f"\n{check.hint}" if check.hint and check.ok is not True else ""
-        console.result(hanging(f"{_SIGNS[check.ok]} {check.name:{column}}", f"{check.detail}{took}{hint}"))
+        console.result(hanging(f"{_SIGNS[check.ok]} {check.name:{column}}", f"{check.detail}{took}{hint}", breaks=True))
     wrong = sum(check.ok is False for check in checks)
     console.note(f"{wrong} to mend, marked {_SIGNS[False]}" if wrong else "Nothing is wrong.")

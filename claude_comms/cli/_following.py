@@ -9,6 +9,7 @@ from claude_comms.cli import _console as console
 from claude_comms.cli._access import background, managing, told_by_daemon
 from claude_comms.cli._moments import ALL_THAT_IS_KEPT, Since, read_since
 from claude_comms.cli._narrator import Narrator
+from claude_comms.cli._reader import while_read
 from claude_comms.cli._sources import open_registry
 from claude_comms.events import EventFilter, Focus, Missed
 from claude_comms.settings import Settings
@@ -35,7 +36,7 @@ def monitor(wanted: str, since: str | None, focus: str, *, no_daemon: bool, as_j
         info = instances.get(wanted)
     if not as_json:
         console.note(f"{info.instance_id} · {info.source} → {info.target} · {info.backend} · {info.state}")
-    with background(no_daemon=no_daemon, watching=True) as engine:
+    with while_read(), background(no_daemon=no_daemon, watching=True) as engine:
         mine = EventFilter(instance_id=info.instance_id)
         # Nothing more comes of one that has ended: its last event is looked for among all that are kept.
         ended = info.state in _ENDED
@@ -51,7 +52,7 @@ def listen(module: str, since: str | None, focus: str, *, deltas: bool, no_daemo
     focused = Focus(focus, every_s=_DIGEST_EVERY_S)
     open_registry().get(module)
     types = (*_SAID, _PIECES) if deltas else _SAID
-    with background(no_daemon=no_daemon, watching=True) as engine:
+    with while_read(), background(no_daemon=no_daemon, watching=True) as engine:
         wanted = EventFilter(types=types, module=module)
         with engine.follow(wanted, after=begin.cursor if begin is not None else None) as events:
             if not as_json:

@@ -63,7 +63,7 @@ AskOne = Annotated[bool, typer.Option("--ask", metavar="", help="Prove one short
 Yes = Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Answer every question with yes.")]
 NoDaemon = Annotated[bool, typer.Option("--no-daemon", metavar="", help="Keep everything in this process.")]
 NoDaemonAtAll = Annotated[bool, typer.Option("--no-daemon", hidden=True)]
-"""For commands that there is nothing to do for without a daemon: refused, with the reason."""
+"""For commands that there is little or nothing to do for without a daemon."""
 
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="The module to ask.", autocompletion=complete_module)]
 ModuleName = Annotated[str, typer.Argument(metavar="NAME", help="The module.", autocompletion=complete_module)]

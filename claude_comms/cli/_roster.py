@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from claude_comms.cli import _console as console
 from claude_comms.cli._access import managing, told_by_daemon
+from claude_comms.cli._reader import while_read
 from claude_comms.cli._short_ids import short_ids
 from claude_comms.cli._wording import ago, memory, plural
 from claude_comms.settings import Settings
@@ -41,7 +42,7 @@ def show_instances(*, check: bool, no_daemon: bool, as_json: bool) -> None:
 def watch_instances(*, check: bool, no_daemon: bool, as_json: bool) -> None:
     """The same again at each change, until Ctrl-C."""
     shown: list[list[Any]] | None = None
-    with managing(no_daemon=no_daemon, watching=True) as instances:
+    with while_read(), managing(no_daemon=no_daemon, watching=True) as instances:
         while True:
             found = _found(instances, check=check)
             now = [[info[name] for name in _CHANGES] for info in found]
@@ -69,12 +70,14 @@ def steer(action: str, wanted: str, *, no_daemon: bool, as_json: bool) -> None:
 def _state(info: InstanceInfo, action: str) -> str:
     if action == "pause" and info.state is InstanceState.BUSY:
         return "busy, and pauses once it has answered"
+    if action == "interrupt" and info.state is InstanceState.BUSY:
+        return "interrupted"  # it is busy with storing what had come
     return str(info.state)
 
 
 def _found(instances: InstanceManager, *, check: bool) -> list[InstanceInfo]:
     found = instances.list()
-    return _proved(found) if check else found
+    return _proved(found) if check and found else found
 
 
 def _proved(found: Sequence[InstanceInfo]) -> list[InstanceInfo]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import typer
 
 from claude_comms.cli import _console as console
-from claude_comms.cli._access import managing
+from claude_comms.cli._access import managing, stays_here
 from claude_comms.cli._pairing import pair_in_name
 from claude_comms.cli._sources import asking_module, open_registry
 from claude_comms.settings import Settings
@@ -76,17 +77,23 @@ def start(wanted: Wanted, *, no_daemon: bool, as_json: bool) -> None:
             limits=wanted.limits,
             environment=wanted.environment or None,
         )
+    stays = not stays_here(Settings.load(), no_daemon=no_daemon)
     if as_json:
         console.document(info.as_dict())
     else:
-        _tell(info)
+        _tell(info, stays=stays)
+    if not stays:
+        console.note(
+            "It ends with this command, which keeps it in its own process. To keep it, let the daemon have it."
+        )
 
 
-def _tell(info: InstanceInfo) -> None:
+def _tell(info: InstanceInfo, *, stays: bool) -> None:
     console.result(f"{info.instance_id} is {info.state}")
     model = "" if info.backend == OFFLINE or not info.model else f" · {info.model}"
     console.note(f"{info.source} → {info.target} · {info.backend}{model}")
-    console.note(f'ask: claude-comms query-instance {info.name or info.instance_id} "..."')
+    if stays:
+        console.note(f'ask: claude-comms query-instance {shlex.quote(info.name or info.instance_id)} "..."')
 
 
 def _pair(name: str | None, source: str | None, target: str | None) -> Pair:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from claude_comms.jobs import Job
 
 __all__ = ["cancel", "show_jobs", "show_one", "wait"]
+
+_ROOM_FOR_ALL = 76
+"""Columns."""
 
 
 def show_jobs(state: str | None, limit: int, *, no_daemon: bool, as_json: bool) -> None:
@@ -109,17 +113,15 @@ def _print_reply(reply: Mapping[str, Any]) -> None:
 
 
 def _print_list(found: Sequence[Job]) -> None:
+    """A table of what there is room for: a narrow terminal does not show when they were asked."""
     ids = short_ids([job.job_id for job in found])
-    console.table(
-        [
-            console.Column("ID"),
-            console.Column("FROM → TO", flexible=True),
-            console.Column("STATE"),
-            console.Column("ASKED"),
-            console.Column("PROMPT", flexible=True),
-        ],
-        [
-            [short, f"{job.source} → {job.target}", str(job.state), local_time(job.created_at), job.prompt]
-            for short, job in zip(ids, found, strict=True)
-        ],
-    )
+    narrow = console.is_terminal(sys.stdout) and console.width() < _ROOM_FOR_ALL
+    columns = [console.Column("ID"), console.Column("FROM → TO", flexible=True), console.Column("STATE")]
+    columns += [] if narrow else [console.Column("ASKED")]
+    columns += [console.Column("PROMPT", flexible=True)]
+    rows: list[list[str]] = []
+    for short, job in zip(ids, found, strict=True):
+        row = [short, f"{job.source} → {job.target}", str(job.state)]
+        row += [] if narrow else [local_time(job.created_at)]
+        rows.append([*row, job.prompt])
+    console.table(columns, rows)

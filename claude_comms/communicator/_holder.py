@@ -87,6 +87,7 @@ class EngineHolder:
         if self._opening is None or (self._opening.done() and self._opening.exception() is not None):
             self._loop = asyncio.get_running_loop()
             self._opening = asyncio.create_task(self._open(), name="claude-comms opening")
+            self._opening.add_done_callback(_known)
         with anyio.move_on_after(within_s):
             return await asyncio.shield(self._opening)
         raise DeadlineExceededError(
@@ -127,6 +128,12 @@ class EngineHolder:
     ) -> None:
         with anyio.CancelScope(shield=True):
             await self.close()
+
+
+def _known(opening: asyncio.Task[Engine]) -> None:
+    """How the opening failed concerns who waits for it; where its deadline has come first, that is nobody any more."""
+    if not opening.cancelled():
+        opening.exception()
 
 
 async def _imported(room: str) -> None:

@@ -39,11 +39,19 @@ if TYPE_CHECKING:
 __all__ = ["ConversationStore", "KeyedTurn", "Thread"]
 
 _MOST_MATCHES = 10
-_ABANDONED = {
-    "type": "BackendError",
-    "message": "the process that asked died before the answer came; ask again",
-    "retryable": True,
-}
+
+
+def _abandoned(thread_id: str) -> dict[str, object]:
+    """Why a question of that conversation has no answer, when whoever was to bring it is dead."""
+    return {
+        "type": "BackendError",
+        "message": (
+            "the daemon, or whichever process asked, died before the answer came. The question is stored as failed;"
+            f' ask again: claude-comms continue-conversation {thread_id} "..."'
+        ),
+        "retryable": True,
+        "thread_id": thread_id,
+    }
 
 
 class KeyedTurn(NamedTuple):
@@ -399,7 +407,7 @@ class ConversationStore:
 
     async def _abandon(self, owners: set[str]) -> list[Message]:
         now = datetime.now(UTC)
-        return await self._database.write(lambda connection: _turns.abandon(connection, owners, _ABANDONED, now))
+        return await self._database.write(lambda connection: _turns.abandon(connection, owners, _abandoned, now))
 
     async def _set_state(self, id_or_prefix: str, state: ConversationState) -> Conversation:
         def change(connection: Connection) -> Conversation:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from claude_comms.daemon._environment import daemon_environment
-from claude_comms.daemon._places import Places, read_info, require_ours
+from claude_comms.daemon._places import Places, is_held_by, read_info, require_ours
 from claude_comms.daemon._short_request import answers, short_request
 from claude_comms.daemon._version import own_version
 from claude_comms.errors import DaemonError, DaemonNotRunningError, DaemonVersionError, error_from_dict
@@ -33,26 +33,51 @@ _AFTER_KILL_S = 10.0
 _LOOK_AGAIN_S = 0.05
 _LOST_RACE_S = 1.0
 _MOST_DEATHS = 2
+_REPAIRED_WITHIN_S = 5.0
+"""A daemon that has lost its socket looks for it more often than that."""
 _TAIL_BYTES = 2000
 _MOST_OUTPUT_BYTES = 1024 * 1024
 
 
-def find(settings: Settings) -> DaemonInfo | None:
+def find(settings: Settings, *, patient: bool = False) -> DaemonInfo | None:
     """The daemon that runs for this home, or None. Cheap: it reads one file and connects once.
 
-    DaemonError where the socket is in a directory that others can change.
+    DaemonError where one runs and cannot be reached, its socket having been removed; one that is `patient` waits
+    some seconds for the daemon to mend that. DaemonError where the socket is in a directory that others can change.
     """
-    info = read_info(Places(settings.home))
-    if info is None or not info.socket.parent.exists():
-        return None
-    if info.socket.parent != settings.home:
+    give_up = time.monotonic() + _REPAIRED_WITHIN_S
+    while True:
+        info, reached = _seen(settings)
+        if info is None or reached:
+            return info
+        if not patient or time.monotonic() > give_up:
+            raise DaemonError(_out_of_reach(info))
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def _seen(settings: Settings) -> tuple[DaemonInfo | None, bool]:
+    """The daemon that lives, and whether it can be reached."""
+    places = Places(settings.home)
+    info = read_info(places)
+    if info is None:
+        return None, False
+    if info.socket.parent != settings.home and info.socket.parent.exists():
         require_ours(info.socket.parent)
-    return info if answers(info.socket) else None
+    if info.socket.parent.exists() and answers(info.socket):
+        return info, True
+    return (info if is_held_by(places.lock, info.pid) else None), False
+
+
+def _out_of_reach(info: DaemonInfo) -> str:
+    return (
+        f"the daemon runs (pid {info.pid}) and cannot be reached: nobody listens at {info.socket}."
+        " End it: claude-comms daemon stop"
+    )
 
 
 def ensure(settings: Settings) -> DaemonInfo:
     """The daemon of this home, started if none runs. DaemonVersionError where it is of another version."""
-    info = find(settings)
+    info = find(settings, patient=True)
     if info is None:
         info = start(settings)
     require_same_version(info)
@@ -78,7 +103,7 @@ def start(settings: Settings, *, listen: str | None = None, within_s: float = _S
     says that it failed of, if it does not serve within `within_s` seconds.
     """
     give_up = time.monotonic() + within_s
-    running = find(settings)
+    running = find(settings, patient=True)
     if running is not None:
         return _listening(settings, running, listen)
     places = Places(settings.home)
@@ -104,24 +129,30 @@ def start(settings: Settings, *, listen: str | None = None, within_s: float = _S
 def stop(settings: Settings, *, drain_s: float | None = None) -> bool:
     """Stop the daemon of this home and wait for its end; False where none runs.
 
-    Running turns may finish for `drain_s` seconds (by default the setting), then they are interrupted. One that does
-    not end a while after that gets SIGTERM, then SIGKILL.
+    Running turns may finish for `drain_s` seconds (by default the setting), then they are interrupted. One that cannot
+    be reached is told so by SIGTERM. One that does not end a while after that gets SIGTERM, then SIGKILL.
     """
-    info = find(settings)
+    info, reached = _seen(settings)
     if info is None:
         return False
     patience_s = (settings.drain_s if drain_s is None else drain_s) + BEYOND_DRAINING_S
+    if not reached:  # it drains at the signal, too
+        return _ended_by_signals(info.pid, patience_s)
     with suppress(DaemonError):  # it is stopped by signals where it does not listen to words
         body = {} if drain_s is None else {"drain_s": drain_s}
         short_request(info.socket, "POST", "/v1/daemon/stop", body)
         if _gone(info.pid, patience_s):
             return True
-    for number, wait_s in ((signal.SIGTERM, _AFTER_TERM_S), (signal.SIGKILL, _AFTER_KILL_S)):
+    return _ended_by_signals(info.pid)
+
+
+def _ended_by_signals(pid: int, drains_s: float = 0.0) -> bool:
+    for number, wait_s in ((signal.SIGTERM, max(drains_s, _AFTER_TERM_S)), (signal.SIGKILL, _AFTER_KILL_S)):
         with suppress(ProcessLookupError):
-            os.kill(info.pid, number)
-        if _gone(info.pid, wait_s):
+            os.kill(pid, number)
+        if _gone(pid, wait_s):
             return True
-    raise DaemonError(f"the daemon (pid {info.pid}) does not end, even when killed. End it by hand.")
+    raise DaemonError(f"the daemon (pid {pid}) does not end, even when killed. End it by hand.")
 
 
 def listen(settings: Settings, address: str) -> DaemonInfo:
@@ -138,10 +169,12 @@ def status(settings: Settings) -> dict[str, Any]:
     A daemon that runs and does not answer has `responding` False and a `problem`.
     """
     nothing = dict.fromkeys(("pid", "version", "socket", "listen", "token_file", "log_file", "started_at"))
-    info = find(settings)
+    info, reached = _seen(settings)
     if info is None:
         return {"running": False, **nothing}
     known = {"running": True, **info.as_dict()}
+    if not reached:
+        return {**known, "responding": False, "problem": _out_of_reach(info)}
     try:
         told: dict[str, Any] = short_request(info.socket, "GET", "/v1/daemon")
     except DaemonError as error:
@@ -214,7 +247,7 @@ def _see(places: Places) -> str:
 
 def _look(settings: Settings, until: float) -> DaemonInfo | None:
     """The daemon, as soon as one answers."""
-    while (found := find(settings)) is None and time.monotonic() < until:
+    while (found := find(settings, patient=True)) is None and time.monotonic() < until:
         time.sleep(_LOOK_AGAIN_S)
     return found
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import stat
+import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -19,7 +21,7 @@ from claude_comms.types import Record
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DaemonInfo", "Places", "forget", "read_info", "require_ours", "write_info"]
+__all__ = ["DaemonInfo", "Places", "forget", "is_held_by", "read_info", "require_ours", "require_place", "write_info"]
 
 _LONGEST_SOCKET_BYTES = 100
 """A Unix socket's path may have 107 bytes on Linux and 103 on macOS."""
@@ -82,6 +84,7 @@ class Places:
             with suppress(FileExistsError):
                 self.socket.parent.mkdir(mode=0o700)
             require_ours(self.socket.parent)
+        require_place(self.socket)
 
 
 def _temporary() -> Path:
@@ -101,6 +104,52 @@ def require_ours(directory: Path) -> None:
             f"{directory} is not a directory of your own with mode 0700, so no socket is put there."
             " Remove it, or set a shorter CLAUDE_COMMS_HOME."
         )
+
+
+def require_place(socket: Path) -> None:
+    """DaemonError where something is in a socket's place that is no socket of this user's: it is not ours to remove."""
+    with suppress(FileNotFoundError):
+        found = socket.lstat()
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.getuid():
+            raise DaemonError(
+                f"{socket} is in the way: the daemon's socket belongs there, and that is {_what(found)}."
+                " Move it away, or set another CLAUDE_COMMS_HOME."
+            )
+
+
+def _what(found: os.stat_result) -> str:
+    if found.st_uid != os.getuid():
+        return "another user's"
+    return "a directory" if stat.S_ISDIR(found.st_mode) else "no socket"
+
+
+def is_held_by(lock: Path, pid: int) -> bool:
+    """Whether the process holds the lock of a home; where processes cannot be looked into, whether anybody does."""
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _has_open(pid, os.fstat(descriptor))
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _has_open(pid: int, wanted: os.stat_result) -> bool:
+    """So that nobody else is taken for the daemon that has got its number, in another container, say."""
+    if not sys.platform.startswith("linux"):
+        return True
+    with suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if os.path.samestat(descriptor.stat(), wanted):
+                    return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +195,9 @@ def read_info(places: Places) -> DaemonInfo | None:
 
 
 def forget(places: Places) -> None:
-    """Remove what a daemon leaves that is no more. Only whoever holds the lock may do so."""
-    places.info.unlink(missing_ok=True)
-    places.socket.unlink(missing_ok=True)
+    """Remove what a daemon leaves that is no more. Only whoever holds the lock may do so; DaemonError if it cannot."""
+    for path in (places.info, places.socket):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise DaemonError(f"{path} cannot be removed: {error.strerror}. Move it away by hand.") from error

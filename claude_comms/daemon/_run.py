@@ -9,7 +9,6 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import sys
 import time
 from dataclasses import replace
@@ -21,6 +20,7 @@ from filelock import FileLock, Timeout
 from claude_comms.daemon._handover import Guardian, Starter
 from claude_comms.daemon._life import guardian_command
 from claude_comms.daemon._places import DaemonInfo, Places, forget, read_info, write_info
+from claude_comms.daemon._reach import Reach, bound
 from claude_comms.daemon._version import own_version
 from claude_comms.errors import ClaudeCommsError, DaemonError
 from claude_comms.files import write_private
@@ -36,7 +36,6 @@ __all__ = ["run"]
 
 _LOG = logging.getLogger(__name__)
 _LOCK_WITHIN_S = 0.5
-_BACKLOG = 128
 _MOST_DESCRIPTORS = 8192
 _SAME_SIGNAL_S = 0.3
 """Signals that come closer together than this were meant as one: a group's and its guardian's."""
@@ -127,6 +126,7 @@ class _Daemon:
     def __init__(self, settings: Settings, places: Places, guardian: Guardian, starter: Starter) -> None:
         self._settings = settings
         self._places = places
+        self._reach = Reach(places)
         self._guardian = guardian
         self._starter = starter
         self._server: Server | None = None
@@ -180,30 +180,30 @@ class _Daemon:
                 on_listen=self._on_listen,
                 extra_apps=extra_apps,
             )
-            serving = asyncio.create_task(server.serve(_bound(self._places), listen=listen), name="daemon")
+            serving = asyncio.create_task(server.serve(bound(self._places), listen=listen), name="daemon")
             ready = asyncio.create_task(server.ready.wait())
             await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED)
             ready.cancel()
             if not serving.done():
-                self._announce(server)
+                info = self._announce(server)
+                keeping = asyncio.create_task(self._reach.keep(info, server, self._stop), name="reach")
+                serving.add_done_callback(lambda _: keeping.cancel())
             await serving
         finally:
             await engine.close()  # again, where the server has done so
 
-    def _announce(self, server: Server) -> None:
+    def _announce(self, server: Server) -> DaemonInfo:
         """Let the daemon be found."""
-        write_info(
-            self._places,
-            DaemonInfo(
-                pid=os.getpid(),
-                version=own_version(),
-                socket=self._places.socket,
-                listen=server.address,
-                token_file=self._places.token,
-                started_at=datetime.now(UTC).isoformat(),
-                log_file=self._places.log,
-            ),
+        info = DaemonInfo(
+            pid=os.getpid(),
+            version=own_version(),
+            socket=self._places.socket,
+            listen=server.address,
+            token_file=self._places.token,
+            started_at=datetime.now(UTC).isoformat(),
+            log_file=self._places.log,
         )
+        write_info(self._places, info)
         self._starter.ready()
         # What is there by now stays: every full collection would look through all of it again, and stop all turns.
         gc.collect()
@@ -211,6 +211,7 @@ class _Daemon:
         _LOG.info("the daemon serves", extra={"facts": {"pid": os.getpid(), "version": own_version()}})
         if self._stopping_since is not None:
             server.request_stop()
+        return info
 
     def _on_listen(self, address: str) -> None:
         info = read_info(self._places)
@@ -256,20 +257,3 @@ def _token(places: Places) -> str:
     token = secrets.token_urlsafe(32)
     write_private(places.token, token)
     return token
-
-
-def _bound(places: Places) -> socket.socket:
-    """The Unix socket, for this user alone from its first moment."""
-    sock = socket.socket(socket.AF_UNIX)
-    earlier = os.umask(0o177)
-    try:
-        sock.bind(str(places.socket))
-    except OSError as error:
-        sock.close()
-        raise DaemonError(
-            f"{places.socket} cannot be made: {error.strerror}. Set a shorter CLAUDE_COMMS_HOME."
-        ) from error
-    finally:
-        os.umask(earlier)
-    sock.listen(_BACKLOG)
-    return sock

@@ -23,6 +23,7 @@ __all__ = ["Unit", "install", "launchd_unit", "own_unit", "systemd_unit", "unins
 _SYSTEMD_NAME = "claude-comms.service"
 _LAUNCHD_LABEL = "claude-comms.daemon"
 _WITHIN_S = 30.0
+_NO_KEY = "A daemon that it starts has no ANTHROPIC_API_KEY: this shell's is not written down."
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Unit:
     text: str
     enable: tuple[tuple[str, ...], ...]
     disable: tuple[tuple[str, ...], ...]
+    key_advice: str = ""
+    """That a daemon started by it has no API key, and how to give it one."""
 
 
 def own_unit(settings: Settings) -> Unit:
@@ -68,9 +71,15 @@ WantedBy=default.target
 """
     base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     control = ("systemctl", "--user")
+    path = base / "systemd" / "user" / _SYSTEMD_NAME
     return Unit(
-        path=base / "systemd" / "user" / _SYSTEMD_NAME,
+        path=path,
         text=text,
+        key_advice=(
+            f"{_NO_KEY} To give it one, write ANTHROPIC_API_KEY=... into a file of mode 0600, and name that file in"
+            f" {path}.d/key.conf:\n\n[Service]\nEnvironmentFile=/path/of/that/file\n\nThen: systemctl --user"
+            f" daemon-reload && systemctl --user restart {_SYSTEMD_NAME}"
+        ),
         enable=((*control, "daemon-reload"), (*control, "enable", "--now", _SYSTEMD_NAME)),
         disable=((*control, "disable", "--now", _SYSTEMD_NAME),),
     )
@@ -93,6 +102,9 @@ def launchd_unit(settings: Settings) -> Unit:
     return Unit(
         path=path,
         text=plistlib.dumps(values, sort_keys=False).decode(),
+        key_advice=(
+            f"{_NO_KEY} To give it one, stop it and start it from a shell that has the key: claude-comms daemon restart"
+        ),
         enable=(("launchctl", "bootstrap", domain, str(path)),),
         disable=(("launchctl", "bootout", f"{domain}/{_LAUNCHD_LABEL}"),),
     )

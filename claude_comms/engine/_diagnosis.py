@@ -127,7 +127,8 @@ async def _backend(engine: LocalEngine, name: str) -> Check:
         health = await engine.backend(name).health()
     except ClaudeCommsError as error:
         return Check(f"backend {name}", None, str(error))
-    facts = "".join(f", {key} {value}" for key, value in health.facts.items())
+    untold = {key: _untold(str(value), health.reason) for key, value in health.facts.items()}
+    facts = "".join(f", {key} {value}" for key, value in untold.items() if value)
     return Check(f"backend {name}", True if health.usable else None, f"{health.reason}{facts}", hint=health.hint)
 
 
@@ -138,6 +139,14 @@ def _not_ready(engine: LocalEngine) -> list[Check]:
         Check("prewarm", ok=False, detail=f"none is kept ready for {pair}: {why}", hint=hint)
         for pair, why in engine.not_ready.items()
     ]
+
+
+def _untold(fact: str, reason: str) -> str:
+    """What of `fact`, or of the remark in its parentheses, `reason` does not say already."""
+    if fact in reason:
+        return ""
+    value, _, remark = fact.partition(" (")
+    return value if remark and remark.removesuffix(")") in reason else fact
 
 
 def _choice(engine: LocalEngine) -> Check:

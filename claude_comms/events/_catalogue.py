@@ -76,6 +76,7 @@ _ALL = (
     _notable("job.done", "A job has its answer."),
     _pressing("job.failed", "A job ended without an answer; the reason is in the event."),
     _notable("job.cancelled", "A job was called off, or nobody wanted its answer in time.", load=1),
+    _quiet("job.callback", "Whoever a job named has been told of its end, or could not be; which is in the event."),
     _pressing("budget.warned", "Most of a budget is spent.", load=2),
     _pressing("budget.exceeded", "A budget is spent, and questions are refused.", priority=Priority.CRITICAL),
     _quiet("daemon.started", "The daemon takes questions."),

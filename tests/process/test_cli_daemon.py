@@ -166,6 +166,7 @@ def test_a_unit_is_shown_and_nothing_is_written_unless_it_is_agreed_to(backgroun
     assert done.returncode == 2
     assert "--yes" in done.stderr
     assert "ExecStart=" in done.stderr, "it is shown first"
+    assert "has no ANTHROPIC_API_KEY" in done.stderr
     terminal = background.terminal("daemon", "install", "--systemd")
     terminal.wait_for("Write it? [y/N]")
     terminal.type("n\n")

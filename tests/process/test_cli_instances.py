@@ -45,6 +45,38 @@ def api(background: Cli, loopback_api: LoopbackAPI) -> LoopbackAPI:
     return loopback_api
 
 
+# --- without a daemon --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", ["option", "setting"])
+def test_without_a_daemon_an_instance_lives_as_long_as_its_command(background: Cli, kept: str) -> None:
+    cli, option = background, ["--no-daemon"] if kept == "option" else []
+    cli.environment |= {} if option else {"CLAUDE_COMMS_DAEMON": "off"}
+    done = cli.run("start-instance", "--name", "marker_arangodb", *option)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[1:] == ["is", "idle"]
+    assert "ends with this command" in done.stderr
+    assert started(cli, *option)["state"] == "idle"
+    assert fits("list-instances", cli.json("list-instances", *option)) == []
+    assert cli.json("list-instances", "--check", *option) == []
+    assert cli.run("daemon", "status").returncode == 1
+
+
+@pytest.mark.parametrize("command", ["query", "monitor", "pause", "resume", "interrupt", "stop"])
+def test_without_a_daemon_there_is_no_instance_of_another_command(cli: Cli, command: str) -> None:
+    prompt = ["why?"] if command == "query" else []
+    error = fits(ERROR, cli.json(f"{command}-instance", "marker_arangodb", *prompt, code=1))["error"]
+    assert error["type"] == "InstanceNotFoundError"
+
+
+def test_the_command_that_asks_an_instance_is_told_as_a_shell_takes_it(background: Cli) -> None:
+    done = background.run("start-instance", "--from", "marker", "--to", "arangodb", "--name", "my helper")
+    assert "query-instance 'my helper' \"...\"" in done.stderr
+    done = background.run("query-instance", "my helper", "Which index?")
+    assert "(it is the instance's own)" in done.stderr
+    assert "query-instance 'my helper' \"...\"" in done.stderr
+
+
 # --- start -------------------------------------------------------------------------------------
 
 
@@ -148,7 +180,10 @@ def test_another_terminal_interrupts_a_turn(background: Cli, api: LoopbackAPI) -
     assert monitor.stdout is not None
     while json.loads(monitor.stdout.readline())["type"] != "turn.delta":
         pass
-    background.json("interrupt-instance", instance)
+    assert background.run("interrupt-instance", instance).stdout in (
+        f"{instance} is interrupted\n",
+        f"{instance} is idle\n",
+    )
     out, _ = asking.communicate(timeout=60)
     assert asking.returncode == 1
     assert fits(ERROR, json.loads(out))["error"]["reason"] == "interrupted"
@@ -338,3 +373,46 @@ def agree(cli: Cli, place: Path, api: LoopbackAPI) -> None:
         "projects": {**known.get("projects", {}), str(place): {"hasTrustDialogAccepted": True}},
     }
     config.write_text(json.dumps(known))
+
+
+# --- what streams ------------------------------------------------------------------------------
+
+STREAMS = {
+    "monitor-instance": ["monitor-instance", "marker_arangodb"],
+    "listen-module": ["listen-module", "marker", "--since", "1h"],
+    "list-instances": ["list-instances", "--watch"],
+    "daemon logs": ["daemon", "logs", "--follow"],
+}
+
+
+def streaming(cli: Cli, command: str) -> subprocess.Popen[bytes]:
+    """One that has shown its first line, and waits for more."""
+    started(cli)
+    cli.run("query-instance", "marker_arangodb", QUESTION)
+    child = cli.start(*STREAMS[command], "--json")
+    assert child.stdout is not None
+    assert child.stdout.readline(), child.communicate()
+    return child
+
+
+@pytest.mark.parametrize("command", STREAMS)
+def test_what_streams_ends_when_nobody_reads_it_any_more(background: Cli, command: str) -> None:
+    child = streaming(background, command)
+    assert child.stdout is not None
+    child.stdout.close()
+    assert child.wait(60) == 1
+    assert child.stderr is not None
+    assert child.stderr.read() == b""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("command", STREAMS)
+def test_what_streams_says_nothing_of_the_signal_that_ends_it(
+    background: Cli, command: str, number: int, code: int
+) -> None:
+    child = streaming(background, command)
+    child.send_signal(number)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == code, err
+    assert b"error" not in out
+    assert err == b""

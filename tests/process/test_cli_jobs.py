@@ -43,6 +43,16 @@ def stuck(background: Cli, loopback_api: LoopbackAPI) -> LoopbackAPI:
     return loopback_api
 
 
+def test_jobs_fit_a_narrow_terminal(background: Cli) -> None:
+    job_id = asked(background)
+    background.json("wait-job", job_id)
+    terminal = background.terminal("list-jobs", columns=60, environment={"NO_COLOR": "1"})
+    assert terminal.end() == 0
+    shown = terminal.text.splitlines()
+    assert "PROMPT" in shown[0]
+    assert max(map(len, shown)) <= 60, shown
+
+
 def test_a_question_in_the_background_prints_its_id_and_is_waited_for_elsewhere(background: Cli) -> None:
     done = background.run("query-module", "arangodb", QUESTION, "--background")
     assert done.returncode == 0, done.stderr

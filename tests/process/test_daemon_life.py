@@ -246,6 +246,41 @@ def test_one_that_hangs_is_stopped_all_the_same(house: House) -> None:
     assert house.is_empty()
 
 
+def test_one_whose_socket_was_removed_puts_it_back(house: House) -> None:
+    info = house.start()
+    told = Places(house.home).info
+    for path in (info.socket, told):
+        path.unlink()
+    assert soon(lambda: told.exists() and info.socket.exists())
+    assert house.start() == info
+    assert stat.S_IMODE(info.socket.stat().st_mode) == 0o600
+    with create_communicator("marker", settings=house.settings, use_background=True) as comm:
+        assert comm.send_message("arangodb", "page blocks").response
+    assert stop(house.settings) is True
+    assert house.is_empty()
+
+
+def test_one_that_cannot_be_reached_is_told_of_at_once_and_ended_by_signals(house: House) -> None:
+    info = house.start()
+    os.kill(info.pid, signal.SIGSTOP)
+    info.socket.unlink()
+    told = status(house.settings)
+    assert (told["running"], told["responding"], told["pid"]) == (True, False, info.pid)
+    with pytest.raises(DaemonError, match=rf"pid {info.pid}\) and cannot be reached.* daemon stop"):
+        find(house.settings)
+    with pytest.raises(DaemonError, match="cannot be reached"):
+        house.start()
+    os.kill(info.pid, signal.SIGCONT)
+    assert stop(house.settings) is True
+    assert house.is_empty()
+
+
+def test_one_whose_lock_is_another_file_leaves_the_home_to_others(house: House) -> None:
+    house.start()
+    Places(house.home).lock.unlink()
+    assert house.is_empty()
+
+
 def test_one_of_another_version_is_named_with_what_to_do(house: House) -> None:
     info = house.start()
     places = Places(house.home)

@@ -83,6 +83,8 @@ class Server:
         self._observer = Observer(engine, self.service.metrics, texts=settings.log_texts)
         self._listeners: list[Listener] = []
         self.service.connections = self._connections
+        self._at_socket = 0
+        """Which of them serves the Unix socket."""
         self._tasks: list[asyncio.Task[None]] = []
         self._listening = anyio.Lock()
         self._stop_wanted = anyio.Event()
@@ -109,6 +111,7 @@ class Server:
         self.service.socket = str(sock.getsockname())
         if listen is not None:
             await self.listen(listen)
+        self._at_socket = len(self._listeners)
         await self._open_door(sock, Door(self.app, self._limits))
         self._observer.start(self._bus.last_seq)
         await self._tell("daemon.started", {"socket": self.service.socket, "listen": self.address})
@@ -119,6 +122,14 @@ class Server:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._close()
+
+    async def move_to(self, sock: sockets.socket) -> None:
+        """Serve `sock`, another bound Unix socket, instead of the one before; its connections stay."""
+        before = self._listeners[self._at_socket]
+        self._at_socket = len(self._listeners)
+        await self._open_door(sock, Door(self.app, self._limits))
+        for server in before.servers:
+            server.close()
 
     async def listen(self, address: str) -> str:
         """Also listen on ``HOST:PORT`` of this machine, and return it with the port that it got.

@@ -91,7 +91,7 @@ def test_an_id_is_the_first_argument_or_an_option(command: str) -> None:
         assert "--id ID" in help_of(command)
 
 
-def test_what_needs_a_daemon_knows_no_daemon_only_to_refuse_it() -> None:
+def test_what_has_little_to_do_without_a_daemon_takes_no_daemon_and_does_not_offer_it() -> None:
     assert "--no-daemon" not in help_of("start-instance")
     assert CliRunner().invoke(app, ["start-instance", "--name", "x", "--no-daemon"]).exit_code == 2
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from claude_comms.cli import _console as console
 from claude_comms.cli._daemon_logs import Wanted, read_lines, show_log
 from claude_comms.daemon import Places
 from claude_comms.settings import Settings
@@ -64,6 +65,19 @@ def test_people_get_time_level_text_and_ids(capsys: pytest.CaptureFixture[str]) 
     show_log("warning", None, 10, as_json=False)
     [text] = capsys.readouterr().out.splitlines()
     assert "WARNING trouble c_02cd" in text
+
+
+def test_an_id_is_not_torn_on_a_narrow_terminal(
+    log: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "is_terminal", lambda _stream: True)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    monkeypatch.setenv("COLUMNS", "60")
+    conversation, turn = "c_" + "0" * 26, "t_" + "1" * 26
+    log.write_text(line("asked something", conversation=conversation, turn=turn) + "\n")
+    show_log("info", conversation, 10, as_json=False)
+    shown = capsys.readouterr().out.splitlines()
+    assert max(map(len, shown)) <= 60
+    assert all(any(one in text for text in shown) for one in (conversation, turn))
 
 
 def test_a_log_that_is_not_there_is_empty(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 import typer
 
+from claude_comms.cli._interrupted import streams
 from claude_comms.cli._run import exit_code, run
 from claude_comms.errors import (
     BackendUnavailableError,
@@ -90,9 +91,7 @@ def test_version_and_help_are_results(capsys: pytest.CaptureFixture[str]) -> Non
     "arguments",
     [
         ["query-module", "arangodb", "why?", "--background"],
-        ["start-instance", "--name", "marker_arangodb"],
-        ["list-instances"],
-        ["query-instance", "i_1", "why?"],
+        ["listen-module", "marker"],
         ["list-jobs"],
     ],
 )
@@ -108,3 +107,21 @@ def test_what_there_is_only_in_a_daemon_is_refused_without_one_and_says_why(
     assert error["type"] == "DaemonError"
     assert kept in error["message"]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "endless"),
+    [
+        ("monitor-instance i_1 --json", True),
+        ("listen-module marker", True),
+        ("list-instances --watch", True),
+        ("list-instances --check", False),
+        ("daemon logs -f", True),
+        ("daemon logs --json", False),
+        ("daemon status", False),
+        ("query-module --watch", False),
+        ("", False),
+    ],
+)
+def test_what_streams_until_it_is_ended_is_known(arguments: str, endless: bool) -> None:
+    assert streams(arguments.split()) is endless

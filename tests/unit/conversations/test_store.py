@@ -286,7 +286,10 @@ async def test_what_a_dead_process_left_pending_is_marked_failed(store: Conversa
     assert marked == question
     assert question.state is MessageState.FAILED
     assert question.error is not None
+    assert "the daemon" in question.error["message"]
     assert "ask again" in question.error["message"]
+    assert asked.thread_id in question.error["message"]
+    assert question.error["thread_id"] == asked.thread_id
     assert [message.state for message in (await store.get(mine.thread_id)).messages] == [MessageState.PENDING]
     assert await store.mark_abandoned() == []
 

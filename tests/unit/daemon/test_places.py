@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 
 from claude_comms.daemon import DaemonInfo, Places
-from claude_comms.daemon._places import forget, read_info, require_ours, write_info
+from claude_comms.daemon._places import forget, is_held_by, read_info, require_ours, write_info
 from claude_comms.errors import DaemonError
 
 
@@ -87,3 +89,41 @@ def test_a_link_in_the_place_of_the_directory_is_refused(tmp_path: Path) -> None
         require_ours(tmp_path / "link")
     with pytest.raises(DaemonError, match="cannot be used"):
         require_ours(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("kind", ["directory", "file"])
+def test_what_is_in_the_sockets_place_is_left_there_and_named_with_what_to_do(tmp_path: Path, kind: str) -> None:
+    places = Places(tmp_path)
+    if kind == "directory":
+        places.socket.mkdir()
+    else:
+        places.socket.write_text("mine")
+    with pytest.raises(DaemonError, match=r"daemon\.sock is in the way.* Move it away"):
+        places.prepare()
+    assert places.socket.exists()
+
+
+def test_a_socket_that_a_dead_daemon_left_is_no_obstacle(tmp_path: Path) -> None:
+    places = Places(tmp_path)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(places.socket))
+    places.prepare()
+    forget(places)
+    assert not places.socket.exists()
+
+
+def test_a_file_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
+    places = Places(tmp_path)
+    places.info.mkdir()
+    with pytest.raises(DaemonError, match=r"daemon\.json cannot be removed"):
+        forget(places)
+
+
+def test_a_lock_is_held_by_the_process_that_has_it_and_by_no_other(tmp_path: Path) -> None:
+    lock = tmp_path / "daemon.lock"
+    assert not is_held_by(lock, os.getpid())
+    with lock.open("w") as file:
+        assert not is_held_by(lock, os.getpid())
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert is_held_by(lock, os.getpid())
+    assert not is_held_by(lock, os.getpid())

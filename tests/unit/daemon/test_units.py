@@ -79,3 +79,19 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DaemonError, match="cannot be written"):
         install(Unit(tmp_path / "file" / "unit", "text", (), ()))
+
+
+@pytest.mark.parametrize("made", [systemd_unit, launchd_unit])
+def test_a_unit_says_that_its_daemon_has_no_key_and_holds_none(
+    settings: Settings, made: Callable[[Settings], Unit]
+) -> None:
+    unit = made(settings)
+    assert "has no ANTHROPIC_API_KEY" in unit.key_advice
+    assert "canary" not in unit.key_advice + unit.text
+
+
+def test_the_way_to_give_systemd_a_key_is_a_file_of_ones_own(settings: Settings) -> None:
+    unit = systemd_unit(settings)
+    assert f"{unit.path}.d/key.conf" in unit.key_advice
+    assert "EnvironmentFile=" in unit.key_advice
+    assert "0600" in unit.key_advice

@@ -37,6 +37,7 @@ def _event(**more: Any) -> NewEvent:
 
 def test_every_type_of_the_contract_is_in_the_catalogue() -> None:
     assert set(_TYPES_OF_THE_CONTRACT) <= set(KINDS)
+    assert {"job.callback", "events.dropped"} <= set(KINDS), "published besides"
     assert all(kind.type == type_ and kind.meaning.endswith(".") for type_, kind in KINDS.items())
 
 
