@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from claude_comms.descriptors._card import from_agent_card, to_agent_card
     from claude_comms.descriptors._draft import draft_descriptor
     from claude_comms.descriptors._extends import resolve
     from claude_comms.descriptors._file import (
@@ -50,13 +51,16 @@ __all__ = [
     "descriptor_json_schema",
     "draft_descriptor",
     "dump_descriptor",
+    "from_agent_card",
     "load_descriptor",
     "loads_descriptor",
     "resolve",
+    "to_agent_card",
     "wider_grants",
 ]
 
 _HOME_OF = {
+    "_card": ("from_agent_card", "to_agent_card"),
     "_draft": ("draft_descriptor",),
     "_extends": ("resolve",),
     "_file": ("descriptor_json_schema", "dump_descriptor", "load_descriptor", "loads_descriptor"),
