@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from claude_comms.descriptors._card import from_agent_card, to_agent_card
+    from claude_comms.descriptors._card_place import load_agent_card
     from claude_comms.descriptors._draft import draft_descriptor
     from claude_comms.descriptors._draft_mcp import draft_from_mcp
     from claude_comms.descriptors._extends import resolve
@@ -54,6 +55,7 @@ __all__ = [
     "draft_from_mcp",
     "dump_descriptor",
     "from_agent_card",
+    "load_agent_card",
     "load_descriptor",
     "loads_descriptor",
     "resolve",
@@ -63,6 +65,7 @@ __all__ = [
 
 _HOME_OF = {
     "_card": ("from_agent_card", "to_agent_card"),
+    "_card_place": ("load_agent_card",),
     "_draft": ("draft_descriptor",),
     "_draft_mcp": ("draft_from_mcp",),
     "_extends": ("resolve",),

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from typing import TYPE_CHECKING, Any, cast
 
+from claude_comms.descriptors._address import ADDRESS, NO_ADDRESS
 from claude_comms.descriptors._card_extension import (
     applied,
     difference,
@@ -49,7 +49,6 @@ MAX_CARD_BYTES = 1024 * 1024
 """Largest card that is read: it says what a descriptor of the largest size says, some of it twice."""
 
 _LIMITS = Limits(depth=40, nodes=40_000)
-_ADDRESS = re.compile(r"https?://[^/@\s]+(/\S*)?", re.IGNORECASE)
 
 
 def to_agent_card(descriptor: ModuleDescriptor, *, url: str | None = None) -> dict[str, Any]:
@@ -59,8 +58,8 @@ def to_agent_card(descriptor: ModuleDescriptor, *, url: str | None = None) -> di
     the descriptor came from a card with interfaces. Signatures that such a card had stay only while nothing of it
     has changed. ConfigError for a `url` that is no http address, and for a descriptor whose class no file can name.
     """
-    if url is not None and not _ADDRESS.fullmatch(url):
-        raise ConfigError(f"{url!r} is no http or https address without a login in it. Give one such as https://a.b/c.")
+    if url is not None and not ADDRESS.fullmatch(url):
+        raise ConfigError(NO_ADDRESS)
     values = to_values(descriptor)
     for uses_rest, tells_rest in ((True, False), (True, True), (False, True)):
         card = _card(values, url, uses_rest=uses_rest, tells_rest=tells_rest)

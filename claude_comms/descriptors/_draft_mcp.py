@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from claude_comms.descriptors._address import ADDRESS, NO_ADDRESS, shown
 from claude_comms.errors import ConfigError, DeadlineExceededError
 from claude_comms.text import shorten
 
@@ -27,7 +27,6 @@ _TIMEOUT_S = 30.0
 _MAX_BYTES = 4 * 1024 * 1024
 _MOST_TOOLS = 500
 _MOST_PAGES = 50
-_ADDRESS = re.compile(r"https?://[^/@\s]+(/\S*)?", re.IGNORECASE)
 _EXTRA = "mcp"
 
 _INHERITED = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
@@ -67,8 +66,8 @@ def draft_from_mcp(
     """
     if (command is None) == (url is None) or (command is not None and not command):
         raise ConfigError("give either the command that starts an MCP server, or its url.")
-    if url is not None and not _ADDRESS.fullmatch(url):
-        raise ConfigError(f"{url!r} is no http or https address without a login in it. Give one such as https://a.b/c.")
+    if url is not None and not ADDRESS.fullmatch(url):
+        raise ConfigError(NO_ADDRESS)
     _descriptor(name, _Offered())  # a bad name is told before anything runs
     try:
         import mcp  # noqa: F401  # pyright: ignore[reportUnusedImport]
@@ -111,7 +110,7 @@ async def _ask_address(url: str, timeout_s: float) -> _Offered:
 
     bounded = BoundedTransport(_MAX_BYTES)
     async with (
-        _translated(url, bounded, timeout_s),
+        _translated(shown(url), bounded, timeout_s),
         httpx2.AsyncClient(transport=bounded, timeout=timeout_s, trust_env=False) as client,
     ):
         return await _ask(streamable_http_client(url, http_client=client), timeout_s)
