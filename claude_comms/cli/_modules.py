@@ -35,13 +35,17 @@ def register_module(
         str | None,
         typer.Option("--from-mcp", metavar="COMMAND|URL", help="Draft it from an MCP server's tools instead."),
     ] = None,
+    pass_env: Annotated[
+        list[str] | None,
+        typer.Option("--pass-env", metavar="NAME", help="With --from-mcp: a variable that the server gets, too."),
+    ] = None,
     yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Make a module known, so that it can ask and be asked."""
     from claude_comms.cli._registering import Source, register
 
-    register(name, path, Source(desc, from_card, from_mcp), yes=yes, as_json=as_json)
+    register(name, path, Source(desc, from_card, from_mcp, tuple(pass_env or ())), yes=yes, as_json=as_json)
 
 
 def list_modules(

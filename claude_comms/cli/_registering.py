@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from dataclasses import dataclass
@@ -33,12 +34,16 @@ class Source:
     file: Path | None = None
     card: str | None = None
     mcp: str | None = None
+    variables: tuple[str, ...] = ()
+    """Names of those that the MCP server's command gets of the environment, beside the usual ones."""
 
     def __post_init__(self) -> None:
         given = {"--desc": self.file, "--from-card": self.card, "--from-mcp": self.mcp}
         options = [option for option, value in given.items() if value is not None]
         if len(options) > 1:
             raise typer.BadParameter(f"give only one of {' and '.join(options)}.", param_hint=options[-1])
+        if self.variables and (self.mcp is None or _is_address(self.mcp)):
+            raise typer.BadParameter("it goes with --from-mcp and a command.", param_hint="--pass-env")
 
     @property
     def is_elsewhere(self) -> bool:
@@ -104,7 +109,7 @@ def _descriptor(name: str, directory: Path | None, source: Source) -> ModuleDesc
     if source.card is not None:
         return load_agent_card(source.card, name=name)
     if source.mcp is not None:
-        return _listed(name, source.mcp)
+        return _listed(name, source.mcp, source.variables)
     if directory is None:
         raise ValueError("a draft needs a directory")
     return draft_descriptor(name, directory)
@@ -119,11 +124,11 @@ def _read(name: str, file: Path) -> ModuleDescriptor:
     return descriptor
 
 
-def _listed(name: str, server: str) -> ModuleDescriptor:
+def _listed(name: str, server: str, variables: Sequence[str]) -> ModuleDescriptor:
     """A descriptor from the tools of an MCP server: an address, or a command, which is shown before it is run."""
     from claude_comms.descriptors import draft_from_mcp
 
-    if server.lower().startswith(("http://", "https://")):
+    if _is_address(server):
         return draft_from_mcp(name, url=server)
     try:
         command = shlex.split(server)
@@ -131,8 +136,15 @@ def _listed(name: str, server: str) -> ModuleDescriptor:
         raise typer.BadParameter(f"{server!r} is no command: {error}.", param_hint="--from-mcp") from error
     if not command:
         raise typer.BadParameter("it is empty. Give the command that starts the server.", param_hint="--from-mcp")
+    missing = [variable for variable in variables if variable not in os.environ]
+    if missing:
+        raise typer.BadParameter(f"not set here: {', '.join(missing)}.", param_hint="--pass-env")
     console.note(f"runs, to list its tools: {shlex.join(command)}")
-    return draft_from_mcp(name, command=command)
+    return draft_from_mcp(name, command=command, environment={item: os.environ[item] for item in variables})
+
+
+def _is_address(server: str) -> bool:
+    return server.lower().startswith(("http://", "https://"))
 
 
 def _resolved(registry: Registry, descriptor: ModuleDescriptor, where: str) -> ModuleDescriptor:

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import anyio
 from mcp.shared.message import SessionMessage
@@ -37,7 +37,7 @@ _POLLS = 100
 class ServerProcess:
     """The server that `command` starts, with `environment` and nothing else of ours.
 
-    `overrun` tells whether it was cut off for saying more than `max_bytes`; `stderr_tail` is the end of what it said
+    `overrun` tells whether it was cut off for saying more than `max_bytes` on stdout; `stderr_tail` is the end of what it said
     on stderr.
     """
 
@@ -123,7 +123,7 @@ class ServerProcess:
         """Pass its messages on. Lines that are none are skipped: some servers log on stdout."""
         line = bytearray()
         async with heard:
-            while chunk := await self._read(1):
+            while chunk := await self._counted_chunk():
                 *ended, rest = chunk.split(b"\n")
                 for part in ended:
                     await self._pass_on(bytes(line + part), heard)
@@ -139,29 +139,25 @@ class ServerProcess:
             await heard.send(SessionMessage(message))
 
     async def _overhear(self) -> None:
-        while chunk := await self._read(2):
+        """Keep the end of its stderr. How much it says there does not matter: nothing else is kept."""
+        while chunk := await _chunk_of(self._popen.stderr if self._popen is not None else None):
             self._tail += chunk
             del self._tail[:-_STDERR_TAIL_BYTES]
 
     def _take_last_words(self) -> None:
         """What stands in its stderr by now: it may have ended before that was read."""
         pipe = self._popen.stderr if self._popen is not None else None
-        if pipe is not None and not self.overrun:
+        if pipe is not None:
             os.set_blocking(pipe.fileno(), False)
             with suppress(BlockingIOError):
                 self._tail += os.read(pipe.fileno(), _CHUNK_BYTES)
                 del self._tail[:-_STDERR_TAIL_BYTES]
 
-    async def _read(self, number: int) -> bytes:
-        """The next of its stdout (1) or stderr (2); empty at the end, and once it has said too much."""
-        popen = self._popen
-        pipe = None if popen is None else popen.stdout if number == 1 else popen.stderr
-        if pipe is None or self.overrun:
-            return b""
-        await anyio.wait_readable(pipe)
-        chunk = os.read(pipe.fileno(), _CHUNK_BYTES)
+    async def _counted_chunk(self) -> bytes:
+        """The next of its stdout; empty at the end, and once it has said too much."""
+        chunk = await _chunk_of(self._popen.stdout if self._popen is not None else None)
         self._left_bytes -= len(chunk)
-        self.overrun = self.overrun or self._left_bytes < 0
+        self.overrun = self._left_bytes < 0
         return b"" if self.overrun else chunk
 
     async def _speak(self, spoken: MemoryObjectReceiveStream[SessionMessage]) -> None:
@@ -177,6 +173,13 @@ class ServerProcess:
 def _has_ended(popen: subprocess.Popen[bytes]) -> bool:
     """Whether it is dead; it stays a zombie, so that its number means nobody else."""
     return os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
+async def _chunk_of(pipe: IO[bytes] | None) -> bytes:
+    if pipe is None:
+        return b""
+    await anyio.wait_readable(pipe)
+    return os.read(pipe.fileno(), _CHUNK_BYTES)
 
 
 async def _write(handle: int, line: str) -> None:
