@@ -37,8 +37,8 @@ _POLLS = 100
 class ServerProcess:
     """The server that `command` starts, with `environment` and nothing else of ours.
 
-    `overrun` tells whether it was cut off for saying more than `max_bytes` on stdout; `stderr_tail` is the end of what it said
-    on stderr.
+    `overrun` tells whether it was cut off for saying more than `max_bytes` on stdout; `stderr_tail` is the end of what
+    it said on stderr.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], max_bytes: int) -> None:

@@ -116,6 +116,13 @@ def test_a_command_or_an_address_is_needed_and_not_both(given: dict[str, Any]) -
         draft_from_mcp("rows", **given)
 
 
+def test_without_the_sdk_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    with pytest.raises(ConfigError, match=r"claude-module-comms\[mcp\]"):
+        draft_from_mcp("rows", command=["touch", str(tmp_path / "ran")])
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.fixture
 def over_http(tmp_path: Path) -> Iterator[str]:
     """The server's address."""
