@@ -56,8 +56,8 @@ def register(name: str, path: Path | None, source: Source, *, yes: bool, as_json
     registry = open_registry()
     if path is None and not source.is_elsewhere:
         raise typer.BadParameter("none was given. Name the module's directory; . is this one.", param_hint="--path")
-    directory = _directory(path) if path is not None else None
     known = _known(registry, name)
+    directory = _directory(path) if path is not None else known.path if known is not None else None
     descriptor = _descriptor(name, directory, source)
     where = str(source.file or source.card or name)
     servers = Settings.load().mcp_servers

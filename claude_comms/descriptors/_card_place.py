@@ -66,7 +66,7 @@ async def _fetch(address: str) -> bytes:
         message = f"{shown(address)} sent no card within {_WITHIN_S:g} s. Try again, or download it and give the file."
         raise DeadlineExceededError(message, deadline_s=_WITHIN_S) from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        said = shorten(str(error), 300) or type(error).__name__
+        said = shorten(str(error).replace(address, shown(address)), 300) or type(error).__name__
         raise ConfigError(f"{shown(address)} sent no card: {said}. Check the address.") from error
 
 

@@ -110,7 +110,7 @@ async def _ask_address(url: str, timeout_s: float) -> _Offered:
 
     bounded = BoundedTransport(_MAX_BYTES)
     async with (
-        _translated(shown(url), bounded, timeout_s),
+        _translated(url, bounded, timeout_s),
         httpx2.AsyncClient(transport=bounded, timeout=timeout_s, trust_env=False) as client,
     ):
         return await _ask(streamable_http_client(url, http_client=client), timeout_s)
@@ -118,19 +118,20 @@ async def _ask_address(url: str, timeout_s: float) -> _Offered:
 
 @asynccontextmanager
 async def _translated(server: str, road: ServerProcess | BoundedTransport, timeout_s: float) -> AsyncGenerator[None]:
-    """What goes wrong with the server within, told in our words."""
+    """What goes wrong with the server within, told in our words; of an address, no more than errors show."""
     try:
         yield
     except ConfigError:
         raise
     except Exception as error:  # the SDK's errors, those of its transports, and groups of them
         reason = _innermost(error)
+        address, server = server, shown(server)
         if road.overrun:
             raise ConfigError(f"{server} said more than {_MAX_BYTES // 1024:,} KiB, the most that is read.") from error
         if isinstance(reason, TimeoutError):
             message = f"{server} did not list its tools within {timeout_s:g} s. Check that it is an MCP server."
             raise DeadlineExceededError(message, deadline_s=timeout_s) from error
-        said = shorten(str(reason), 300) or type(reason).__name__
+        said = shorten(str(reason).replace(address, server), 300) or type(reason).__name__
         tail = shorten(getattr(road, "stderr_tail", ""), 500)
         told = f" Its last words: {tail}" if tail else ""
         raise ConfigError(f"{server} gave no list of tools: {said}. Check that it is an MCP server.{told}") from error

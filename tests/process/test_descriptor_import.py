@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -17,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from claude_comms.cli.schemas import schema_of
 from claude_comms.descriptors import draft_from_mcp, load_agent_card, load_descriptor, to_agent_card
 from claude_comms.errors import ClaudeCommsError, ConfigError, DeadlineExceededError, DescriptorError
+from claude_comms.schemas import value_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -238,6 +241,13 @@ def test_what_is_no_card_is_refused(answer: Answer, said: str) -> None:
         load_agent_card(f"{here.address}/card?key=hush")
 
 
+def test_a_redirecting_server_does_not_put_a_key_into_the_error() -> None:
+    with site(_mcp=(302, {"Location": "HERE/mcp?key=hush"}, b"")) as here, pytest.raises(ConfigError) as caught:
+        draft_from_mcp("rows", url=f"{here.address}/mcp?key=hush", timeout_s=20)
+    assert f"{here.address}/mcp gave no list" in str(caught.value)
+    assert "hush" not in str(caught.value)
+
+
 def draft_from_address(address: str) -> object:
     return draft_from_mcp("rows", url=address)
 
@@ -287,6 +297,7 @@ def test_a_variable_is_passed_on_by_name(cli: Cli, tmp_path: Path) -> None:
 def test_a_module_goes_out_as_a_card_and_comes_in_from_it_unchanged(cli: Cli) -> None:
     card = cli.json("show-module", "arangodb", "--card", "--url", "https://a.example/a2a")
     assert card["supportedInterfaces"][0]["url"] == "https://a.example/a2a"
+    assert value_problems(schema_of("show-module"), card) == []
     printed = cli.run("show-module", "arangodb", "--card", "--url", "https://a.example/a2a")
     assert json.loads(printed.stdout) == card
     (cli.directory / "card.json").write_text(printed.stdout)
@@ -305,6 +316,32 @@ def test_a_card_from_an_address_is_named_by_the_user_and_said_to_be_unchecked(cl
     assert done.returncode == 0, done.stderr
     assert "nobody has checked" in done.stderr
     assert cli.json("show-module", "papers")["summary"].startswith("Converts PDFs")
+
+
+def test_a_path_that_a_module_has_stays_when_its_descriptor_comes_from_elsewhere(cli: Cli) -> None:
+    cli.json("register-module", "marker", "--path", ".", "--desc", SHIPPED / "marker.yaml")
+    (cli.directory / "card.json").write_bytes(marker_card())
+    assert cli.json("register-module", "marker", "--from-card", "card.json")["path"] == str(cli.directory)
+
+
+def test_ctrl_c_ends_a_server_that_does_not_answer(cli: Cli) -> None:
+    pid_file = cli.directory / "pid"
+    script = f"echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; exec sleep 600"
+    running = cli.start("register-module", "rows", "--from-mcp", shlex.join(["sh", "-c", script]))
+    until(pid_file.exists)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(30) == 130
+    assert not is_running(int(pid_file.read_text()))
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Wait for it, for at most 30 s."""
+    waiting = threading.Event()
+    for _ in range(3_000):
+        if happened():
+            return
+        waiting.wait(0.01)
+    raise TimeoutError
 
 
 def test_what_a_card_asks_for_is_granted_by_the_user_only(cli: Cli) -> None:
