@@ -45,21 +45,16 @@ class Source:
         if self.variables and (self.mcp is None or _is_address(self.mcp)):
             raise typer.BadParameter("it goes with --from-mcp and a command.", param_hint="--pass-env")
 
-    @property
-    def is_elsewhere(self) -> bool:
-        """Whether the module's code need not be here."""
-        return self.card is not None or self.mcp is not None
-
 
 def register(name: str, path: Path | None, source: Source, *, yes: bool, as_json: bool) -> None:
     """Register `name` at `path` with the descriptor that `source` gives, else with one drafted from the path."""
     registry = open_registry()
-    if path is None and not source.is_elsewhere:
-        raise typer.BadParameter("none was given. Name the module's directory; . is this one.", param_hint="--path")
     known = _known(registry, name)
-    directory = _directory(path) if path is not None else known.path if known is not None else None
+    directory = _directory(path) if path is not None else None
     descriptor = _descriptor(name, directory, source)
-    where = str(source.file or source.card or name)
+    if directory is None and known is not None:
+        directory = known.path
+    where = str(source.file or name)
     servers = Settings.load().mcp_servers
     granted = _granted(_resolved(registry, descriptor, where), known, servers, yes=yes)
     module = registry.register(
@@ -104,15 +99,13 @@ def _known(registry: Registry, name: str) -> Module | None:
 def _descriptor(name: str, directory: Path | None, source: Source) -> ModuleDescriptor:
     from claude_comms.descriptors import draft_descriptor, load_agent_card
 
-    if source.file is not None:
-        return _read(name, source.file)
     if source.card is not None:
         return load_agent_card(source.card, name=name)
     if source.mcp is not None:
         return _listed(name, source.mcp, source.variables)
-    if directory is None:
-        raise ValueError("a draft needs a directory")
-    return draft_descriptor(name, directory)
+    if directory is None:  # of the other two the code need not be here
+        raise typer.BadParameter("none was given. Name the module's directory; . is this one.", param_hint="--path")
+    return _read(name, source.file) if source.file is not None else draft_descriptor(name, directory)
 
 
 def _read(name: str, file: Path) -> ModuleDescriptor:
