@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from claude_comms.descriptors._address import ADDRESS, NO_ADDRESS, shown
-from claude_comms.errors import ConfigError, DeadlineExceededError
+from claude_comms.errors import ConfigError, DeadlineExceededError, DescriptorError
 from claude_comms.text import shorten
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from claude_comms.descriptors._mcp_address import BoundedTransport
     from claude_comms.descriptors._mcp_process import ServerProcess
-    from claude_comms.descriptors._model import ModuleDescriptor
+    from claude_comms.descriptors._model import Capability, ModuleDescriptor
 
 __all__ = ["draft_from_mcp", "inherited_environment"]
 
@@ -27,6 +27,8 @@ _TIMEOUT_S = 30.0
 _MAX_BYTES = 4 * 1024 * 1024
 _MOST_TOOLS = 500
 _MOST_PAGES = 50
+_LONGEST_CAPABILITY = 32 * 1024
+"""Characters. One with longer schemas goes without them, rather than that others go."""
 _EXTRA = "mcp"
 
 _INHERITED = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
@@ -194,8 +196,8 @@ def _descriptor(name: str, offered: _Offered) -> ModuleDescriptor:
     )
 
 
-def _capabilities(tools: Sequence[Tool]) -> list[Any]:
-    found: dict[str, Any] = {}
+def _capabilities(tools: Sequence[Tool]) -> list[Capability]:
+    found: dict[str, Capability] = {}
     for tool in tools:
         label = shorten(tool.name, 120)
         if label:
@@ -203,15 +205,30 @@ def _capabilities(tools: Sequence[Tool]) -> list[Any]:
     return list(found.values())
 
 
-def _capability(label: str, tool: Tool) -> Any:
+def _capability(label: str, tool: Tool) -> Capability:
     from claude_comms.descriptors._model import Capability
     from claude_comms.text import printable
 
     title = tool.title or (tool.annotations.title if tool.annotations else None)
     description = printable(tool.description or title or "").strip()[:4_000]
     schemas = {"input_schema": _schema(tool.input_schema), "output_schema": _schema(tool.output_schema)}
-    values: dict[str, Any] = {"name": label, "tags": _tags(tool), "description": description, **schemas}
-    return Capability(**{key: value for key, value in values.items() if value not in (None, "")})
+    values = {"name": label, "tags": _tags(tool), **({"description": description} if description else {})}
+    given = {key: value for key, value in schemas.items() if value is not None}
+    whole = Capability.model_validate({**values, **given})
+    return whole if _fits(whole) else Capability.model_validate(values)
+
+
+def _fits(capability: Capability) -> bool:
+    """Whether a descriptor's file can hold it and others."""
+    from claude_comms.descriptors._file import dump_descriptor, loads_descriptor
+    from claude_comms.descriptors._model import ModuleDescriptor
+
+    try:
+        text = dump_descriptor(ModuleDescriptor(name="one", capabilities=(capability,)), "json")
+        loads_descriptor(text, "json")
+    except DescriptorError:
+        return False
+    return len(text) <= _LONGEST_CAPABILITY
 
 
 def _tags(tool: Tool) -> tuple[str, ...]:
