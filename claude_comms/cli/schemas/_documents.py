@@ -120,6 +120,21 @@ class DescriptorFormat(_Document):
     properties: dict[str, Any]
 
 
+class AgentCard(_Document):
+    """A module as an agent card of A2A 1.0: what the protocol requires, and whatever else the card says."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    description: str
+    version: str
+    supportedInterfaces: list[dict[str, Any]]  # noqa: N815 - the protocol's names
+    capabilities: dict[str, Any]
+    defaultInputModes: list[str]  # noqa: N815
+    defaultOutputModes: list[str]  # noqa: N815
+    skills: list[dict[str, Any]]
+
+
 class JobDocument(JobModel):
     """A background question as it stands, with the whole reply of one that is done."""
 
@@ -230,7 +245,7 @@ DOCUMENTS: dict[str, Any] = {
     "query-instance": ReplyModel,
     "register-module": ModuleDocument,
     "list-modules": RootModel[list[ModuleEntry]],
-    "show-module": RootModel[ModuleDocument | DescriptorFormat],
+    "show-module": RootModel[ModuleDocument | AgentCard | DescriptorFormat],
     "find-module": RootModel[list[ModuleMatch]],
     "unregister-module": Unregistered,
     "list-conversations": RootModel[list[Heading]],
