@@ -19,6 +19,7 @@ from claude_comms.engine._diagnosis import diagnose
 from claude_comms.engine._hosting import Hosting, InstanceNews
 from claude_comms.engine._instances import LocalInstances
 from claude_comms.engine._jobs import NoJobs
+from claude_comms.engine._lineage import Lineage
 from claude_comms.engine._lost_turns import tell_of_lost_turns
 from claude_comms.engine._news import TurnNews, about_conversation
 from claude_comms.engine._outlet import Outlet
@@ -107,6 +108,7 @@ class LocalEngine:
             store=self.store,
             pool=self.pool,
             prices=self.prices,
+            lineage=Lineage(settings.max_hops),
             backend=self.backend,
         )
         self.instances = LocalInstances(self.pool, self._router, self._prompts, settings)
@@ -232,6 +234,7 @@ class LocalEngine:
     async def _check(self, question: Question) -> None:
         """Raise now what would be raised of the question before anything is stored."""
         check_schema(question)
+        self._parts.lineage.chain(question)
         route = await self._router.route(question)
         await self._prompts.build(route, question)
 
