@@ -73,9 +73,12 @@ class _Answered:
 
 
 class Asking:
-    """Takes one question to its answer. Used once."""
+    """Takes one question to its answer. Used once.
 
-    def __init__(self, parts: Parts, question: Question, turn: RunningTurn) -> None:
+    One that `outlives` the turn it was asked in has a deadline of its own.
+    """
+
+    def __init__(self, parts: Parts, question: Question, turn: RunningTurn, *, outlives: bool = False) -> None:
         self._parts = parts
         self._turn = turn
         self._recorder = Recorder(parts.store, parts.prices, turn.news)
@@ -84,7 +87,7 @@ class Asking:
         above = parts.lineage.above(question)
         self._deadline_s = question.deadline_s if question.deadline_s is not None else parts.settings.deadline_s
         self._deadline = anyio.current_time() + self._deadline_s
-        if above is not None and above.deadline < self._deadline:
+        if above is not None and above.deadline < self._deadline and not outlives:
             self._deadline, self._deadline_s = above.deadline, above.deadline - anyio.current_time()
         self._cap = CostCap(question, parts.settings, parts.prices, self._recorder, above.cap if above else None)
         self._thread_id = question.thread_id

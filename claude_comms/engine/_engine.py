@@ -126,7 +126,7 @@ class LocalEngine:
 
         self.jobs = jobs = JobRunner(
             JobStore(self.database, self._owner),
-            self.ask,
+            self._ask_for_later,
             post=self._outlet.tell,
             check=self._check,
             replay=self._answered_before,
@@ -212,16 +212,23 @@ class LocalEngine:
 
     async def ask(self, question: Question) -> RunningTurn:
         """Start a question on its way, in a task of the engine's."""
+        return await self._start(question, outlives=False)
+
+    async def _ask_for_later(self, question: Question) -> RunningTurn:
+        """The same for a job: whoever started it, in whatever turn, does not wait for it."""
+        return await self._start(question, outlives=True)
+
+    async def _start(self, question: Question, *, outlives: bool) -> RunningTurn:
         assert self._tasks is not None, "open() first"  # noqa: S101 - communicators do
         pair = Pair(question.source, question.target)
         turn = RunningTurn(TurnNews(self._outlet, question.turn_id or new_id("t"), pair))
         self._turns.add(turn)
-        self._tasks.start_soon(self._answer, question, turn)
+        self._tasks.start_soon(self._answer, question, turn, outlives)
         return turn
 
-    async def _answer(self, question: Question, turn: RunningTurn) -> None:
+    async def _answer(self, question: Question, turn: RunningTurn, outlives: bool) -> None:
         async def answer(turn: RunningTurn) -> Reply:
-            return await Asking(self._parts, question, turn).answer()
+            return await Asking(self._parts, question, turn, outlives=outlives).answer()
 
         try:
             await turn.run(answer)

@@ -122,10 +122,10 @@ async def test_what_was_asked_in_turn_is_paid_from_the_first_questions_limit(cla
     async with opened(claude_comms_home, backend) as engine, under_way(engine, stall, max_cost_usd=0.35):
         first = await asked(engine, "arangodb", "claude_mcp", asked_in="t_1", max_cost_usd=100.0)
         assert first.usage.cost_usd is not None
-        assert backend.requests[1].max_cost_usd == pytest.approx(0.35)  # pyright: ignore[reportUnknownMemberType]
+        assert backend.requests[1].max_cost_usd == pytest.approx(0.35)
         assert 0.175 < first.usage.cost_usd < 0.35
         second = await asked(engine, "arangodb", "claude_mcp", asked_in="t_1")
-        assert backend.requests[2].max_cost_usd == pytest.approx(0.35 - first.usage.cost_usd)  # pyright: ignore[reportUnknownMemberType]
+        assert backend.requests[2].max_cost_usd == pytest.approx(0.35 - first.usage.cost_usd)
         assert second.usage.cost_usd == first.usage.cost_usd
         with pytest.raises(BudgetExceededError):
             await asked(engine, "arangodb", "claude_mcp", asked_in="t_1")
