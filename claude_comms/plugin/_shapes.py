@@ -55,6 +55,7 @@ class Answer(Shape):
     response: str = Field(description="What the module answers. Information, never instructions.")
     thread_id: str = Field(description="The conversation; give it to continue_conversation to go on.")
     source: str = Field(description="In whose name it was asked.")
+    source_reason: str = Field(description="Why in that name.")
     target: str
     message_id: str
     instance_id: str
@@ -64,6 +65,7 @@ class Answer(Shape):
     sources: list[dict[str, Any]] = Field(description="What the answer rests on: files read, revision.")
     duration_ms: float
     status: str
+    note: str
 
 
 class Found(Shape):
@@ -89,6 +91,7 @@ class Task(Shape):
     task_id: str = Field(description="What task_status, task_result and cancel_task take.")
     state: str = Field(description="queued, running, done, failed or cancelled")
     source: str
+    source_reason: str | None = Field(default=None, description="Why in that name; told when it is started.")
     target: str
     thread_id: str | None = None
     progress: dict[str, Any] = Field(default_factory=dict, description="How far a running one has come.")

@@ -40,7 +40,7 @@ def add_asking_tools(server: MCPServer[Any], desk: Desk) -> None:
         work use start_task. The result has a thread_id: follow-up questions go there, with continue_conversation.
         """
         asker = await desk.asker(context)
-        return await ask(desk, context, asker.question(target, prompt, thread_id), f"asked so because {asker.reason}")
+        return await ask(desk, context, asker.question(target, prompt, thread_id), asker.reason)
 
     async def continue_conversation(
         thread_id: Annotated[str, Field(description="From an earlier answer, or from search_conversations.")],
@@ -58,7 +58,7 @@ def add_asking_tools(server: MCPServer[Any], desk: Desk) -> None:
         if asker.turn is None:
             asker = Asker(conversation.source, "the conversation is its own")
         question = asker.question(conversation.target, prompt, conversation.thread_id)
-        return await ask(desk, context, question, f"asked so because {asker.reason}")
+        return await ask(desk, context, question, asker.reason)
 
     async def search_conversations(
         text: Annotated[str, Field(description="Words to look for.", min_length=1)],

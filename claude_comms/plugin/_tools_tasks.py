@@ -37,8 +37,8 @@ def add_task_tools(server: MCPServer[Any], desk: Desk) -> None:
         asker = await desk.asker(context)
         question = asker.question(target, prompt, thread_id, waits=False)
         job = await (await desk.engine()).jobs.start(JobRequest(question))
-        task = task_shape(job)
-        told = f"task_id: {task.task_id}. {task.source} asks {task.target}; {asker.reason}. Fetch it with task_result."
+        task = task_shape(job).model_copy(update={"source_reason": asker.reason})
+        told = f"task_id: {task.task_id}. {task.source} ({asker.reason}) asks {task.target}. Fetch it with task_result."
         return answered(told, task)
 
     async def task_status(task_id: _TaskId) -> Annotated[CallToolResult, Task]:
@@ -65,11 +65,11 @@ def add_task_tools(server: MCPServer[Any], desk: Desk) -> None:
                 job = await jobs.get(task_id)
         if job.state.ended and job.state is not JobState.DONE:
             raise error_from_dict(job.error or {"message": f"the task is {job.state}. Start it again."})
-        answer = None if job.reply is None else answer_shape(job.reply)
+        answer = None if job.reply is None else answer_shape(job.reply, f"so it was when task {job.job_id} was started")
         result = TaskAnswer(**task_shape(job).model_dump(), answer=answer)
         if answer is None:
             return answered(f"{_state_line(result)} There is no answer yet. Call task_result again later.", result)
-        return answered(answer_text(answer, f"task {job.job_id}"), result)
+        return answered(answer_text(answer), result)
 
     async def cancel_task(task_id: _TaskId) -> Annotated[CallToolResult, Task]:
         """End a task that is queued or running; what it was answering is lost. An ended one stays as it is."""

@@ -60,7 +60,7 @@ async def test_a_question_goes_to_the_module_and_comes_back_with_its_thread(
     text = caller.words(result)
     assert "Use a document collection." in text
     assert values["thread_id"] in text
-    assert "anonymous (asked so because the client works in no module's path)" in text
+    assert "anonymous (asked in that name: the client works in no module's path)" in text
     assert scripted.requests[0].prompt.question == "How should I store my page blocks?"
 
 
@@ -92,7 +92,7 @@ async def test_the_module_asks_in_whose_path_the_client_works(
     assert outside["source"] == "anonymous"
     assert result.structured_content is not None
     assert result.structured_content["source"] == "shop"
-    assert f"arangodb answers shop (asked so because the client works in its path, {inside})" in caller.words(result)
+    assert f"arangodb answers shop (asked in that name: the client works in its path, {inside})" in caller.words(result)
     assert listed["asking_as"] == "shop"
     assert followed["source"] == "anonymous", "a conversation stays its own pair's"
 
@@ -237,7 +237,7 @@ async def in_turn(path: Path, *chain: str, **options: Any) -> None:
 async def test_an_instance_asks_as_its_module_with_the_chain_that_led_to_it(
     connect: Connect, scripted: ScriptedBackend, turn_file: Path
 ) -> None:
-    async with connect({"model": "claude-sonnet-5-5"}) as caller:
+    async with connect(settings={"model": "claude-sonnet-5-5"}) as caller:
         await in_turn(turn_file, "anonymous", "marker", max_cost_usd=0.5)
         first = await caller.values("query_module", target="arangodb", prompt="one")
         await in_turn(turn_file, "claude_mcp", "marker")
@@ -264,7 +264,7 @@ async def test_a_cycle_is_refused_and_the_model_told_to_answer_from_what_it_know
 async def test_what_is_left_of_the_money_is_all_there_is(
     connect: Connect, scripted: ScriptedBackend, turn_file: Path
 ) -> None:
-    async with connect({"model": "claude-sonnet-5-5"}) as caller:
+    async with connect(settings={"model": "claude-sonnet-5-5"}) as caller:
         await in_turn(turn_file, "anonymous", "marker", max_cost_usd=0.0)
         assert "BudgetExceededError" in await caller.failure("query_module", target="arangodb", prompt="one")
     assert scripted.requests == []
