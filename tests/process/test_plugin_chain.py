@@ -46,8 +46,8 @@ def text_of(messages: list[dict[str, Any]]) -> str:
 
 
 def last_result(messages: list[dict[str, Any]]) -> str | None:
-    content: Any = messages[-1]["content"]
-    blocks = [block for block in content if block["type"] == "tool_result"] if isinstance(content, list) else []
+    content: list[dict[str, Any]] | str = messages[-1]["content"]
+    blocks = [] if isinstance(content, str) else [block for block in content if block["type"] == "tool_result"]
     return json.dumps(blocks[-1]["content"]) if blocks else None
 
 

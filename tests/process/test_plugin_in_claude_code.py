@@ -87,10 +87,10 @@ class Session:
 def tool_results(request: RecordedRequest) -> list[str]:
     found: list[str] = []
     for message in request.body["messages"]:
-        blocks: Any = message["content"]
-        for block in blocks if isinstance(blocks, list) else []:
+        blocks: list[dict[str, Any]] | str = message["content"]
+        for block in [] if isinstance(blocks, str) else blocks:
             if block["type"] == "tool_result":
-                content = block["content"]
+                content: Any = block["content"]
                 found.append(content if isinstance(content, str) else json.dumps(content))
     return found
 

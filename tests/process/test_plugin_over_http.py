@@ -79,7 +79,7 @@ async def test_a_client_over_http_may_say_where_it_works(
 
 async def test_the_daemons_doors_stand_before_it_and_no_session_is_kept(served: tuple[str, dict[str, str]]) -> None:
     url, headers = served
-    hello = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+    hello: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
     accept = {"Accept": "application/json, text/event-stream"}
     async with httpx.AsyncClient(trust_env=False, timeout=_WITHIN_S) as http:
         refused = await http.post(url, json=hello, headers=accept)
