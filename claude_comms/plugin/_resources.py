@@ -7,7 +7,14 @@ from typing import Annotated, Any
 from anyio import to_thread
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
-from mcp_types import Resource
+from mcp_types import (
+    Completion,
+    CompletionArgument,
+    CompletionContext,
+    PromptReference,
+    Resource,
+    ResourceTemplateReference,
+)
 from pydantic import Field
 
 from claude_comms.conversations import export_conversation
@@ -16,11 +23,18 @@ from claude_comms.plugin._desk import Desk
 from claude_comms.plugin._tools_modules import descriptor_values
 from claude_comms.text import one_line
 
-__all__ = ["add_prompt", "add_resources", "known_resources"]
+__all__ = ["PROMPT", "add_prompt", "add_resources", "known_resources"]
 
 _MODULE = "claude-comms://modules/"
 _CONVERSATION = "claude-comms://conversations/"
 _LATEST = 20
+_MOST_COMPLETIONS = 100
+
+PROMPT = "ask-module"
+"""The prompt's name."""
+
+_NAMES_MODULES = {(PROMPT, "module"), (f"{_MODULE}{{name}}", "name")}
+"""Where an argument is a module's name."""
 
 
 def add_resources(server: MCPServer[Any], desk: Desk) -> None:
@@ -88,10 +102,24 @@ async def known_resources(desk: Desk) -> list[Resource]:
     ]
 
 
-def add_prompt(server: MCPServer[Any]) -> None:
-    """Offer ``ask-module``."""
+def add_prompt(server: MCPServer[Any], desk: Desk) -> None:
+    """Offer ``ask-module``, and complete the names of modules."""
 
-    @server.prompt(name="ask-module", title="Ask a module", description="Have another software module asked.")
+    @server.completion()
+    async def complete(
+        reference: PromptReference | ResourceTemplateReference,
+        argument: CompletionArgument,
+        context: CompletionContext | None,
+    ) -> Completion | None:
+        del context
+        about = reference.name if isinstance(reference, PromptReference) else reference.uri
+        if (about, argument.name) not in _NAMES_MODULES:
+            return None
+        modules = await to_thread.run_sync(desk.registry.list)
+        fitting = [module.name for module in modules if module.name.startswith(argument.value)]
+        return Completion(values=fitting[:_MOST_COMPLETIONS], total=len(fitting))
+
+    @server.prompt(name=PROMPT, title="Ask a module", description="Have another software module asked.")
     def ask_module(
         module: Annotated[str, Field(description="The module's name; see list_modules.")],
         question: Annotated[str, Field(description="What you want to know from it.")],

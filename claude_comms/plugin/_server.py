@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS
 
 from claude_comms.daemon import own_version
-from claude_comms.plugin._resources import add_prompt, add_resources, known_resources
+from claude_comms.plugin._resources import PROMPT, add_prompt, add_resources, known_resources
 from claude_comms.plugin._tools_asking import add_asking_tools
 from claude_comms.plugin._tools_looking import add_looking_tools
 from claude_comms.plugin._tools_modules import add_module_tools
 from claude_comms.plugin._tools_tasks import add_task_tools
 
 if TYPE_CHECKING:
-    from mcp_types import Resource
+    from mcp_types import GetPromptResult, InputRequiredResult, Resource
 
     from claude_comms.plugin._desk import Desk
 
@@ -48,6 +50,14 @@ class PluginServer(MCPServer[Any]):
         """Descriptors, and the latest conversations."""
         return await known_resources(self._desk)
 
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        """The prompt; one that is not known is the client's mistake, and not this server's."""
+        if name != PROMPT:
+            raise MCPError(code=INVALID_PARAMS, message=f"Unknown prompt: {name}")
+        return await super().get_prompt(name, arguments, context)
+
 
 def make_server(desk: Desk) -> PluginServer:
     """A server over `desk`, which must stay open as long as it serves."""
@@ -57,5 +67,5 @@ def make_server(desk: Desk) -> PluginServer:
     add_task_tools(server, desk)
     add_looking_tools(server, desk)
     add_resources(server, desk)
-    add_prompt(server)
+    add_prompt(server, desk)
     return server

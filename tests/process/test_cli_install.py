@@ -71,7 +71,7 @@ def test_the_server_that_is_registered_is_one_that_claude_code_can_reach(machine
 
 
 def test_an_older_definition_is_replaced(machine: Cli) -> None:
-    old = {"mcpServers": {"claude-comms": {"type": "stdio", "command": "/old", "args": [], "env": {}}}}
+    old: dict[str, Any] = {"mcpServers": {"claude-comms": {"type": "stdio", "command": "/old", "args": [], "env": {}}}}
     (machine.directory / ".mcp.json").write_text(json.dumps(old))
     assert machine.json("install", "claude-code", "--scope", "project", "--yes")["changed"] is True
     [server] = registered(machine.directory / ".mcp.json", "project", machine.directory).values()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS, PromptReference
 
 from claude_comms.descriptors import Registry
 from claude_comms.testing.scripted import Answer, ScriptedBackend, Stall
@@ -216,6 +218,24 @@ async def test_the_prompt_has_a_module_asked(connect: Connect) -> None:
     text = getattr(got.messages[0].content, "text", "")
     assert "query_module" in text
     assert text.endswith("Which index?")
+
+
+async def test_an_unknown_prompt_or_resource_is_the_clients_mistake(connect: Connect) -> None:
+    async with connect() as caller:
+        with pytest.raises(MCPError, match="Unknown prompt") as raised:
+            await caller.client.get_prompt("no-such", {})
+        assert raised.value.error.code == INVALID_PARAMS
+        with pytest.raises(MCPError, match="nobody") as raised:
+            await caller.client.read_resource("claude-comms://modules/nobody")
+        assert raised.value.error.code == INVALID_PARAMS
+
+
+async def test_names_of_modules_are_completed(connect: Connect) -> None:
+    async with connect() as caller:
+        found = await caller.client.complete(PromptReference(name="ask-module"), {"name": "module", "value": "aran"})
+        other = await caller.client.complete(PromptReference(name="ask-module"), {"name": "question", "value": "a"})
+    assert found.completion.values == ["arangodb"]
+    assert other.completion.values == []
 
 
 # --- asked by an instance ----------------------------------------------------------------------
