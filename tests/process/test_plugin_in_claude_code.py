@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import claude_agent_sdk
 import pytest
 
+from claude_comms.plugin.registration import PLUGIN_FOLDER
 from claude_comms.testing import Answer, LoopbackAPI, ToolUse
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 BINARY = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
 TOOL = "mcp__claude-comms__"
+OF_THE_PLUGIN = "mcp__plugin_module-comms_claude-comms__"
 _WITHIN_S = 30.0
 
 
@@ -41,7 +45,7 @@ class Session:
     """The tool results that the session's model was shown, in each request."""
 
     def script(self, request: RecordedRequest) -> Answer | str:
-        if not self._is_the_sessions(request):
+        if not self.is_the_sessions(request):
             return self.answers(request)
         results = tool_results(request)
         self.seen.append(results)
@@ -50,13 +54,15 @@ class Session:
             return Answer(blocks=(replace(call, id=f"toolu_{len(results)}"),))
         return f"The end. {results[-1] if results else ''}"
 
-    def _is_the_sessions(self, request: RecordedRequest) -> bool:
+    def is_the_sessions(self, request: RecordedRequest) -> bool:
         return "Edit" in {tool["name"] for tool in request.body.get("tools", [])}
 
     def run(self, prompt: str, *options: str) -> dict[str, Any]:
         """What ``claude -p`` printed as JSON."""
         allowed = ",".join(
-            f"{TOOL}{name}" for name in ("query_module", "start_task", "task_status", "task_result", "cancel_task")
+            f"{server}{name}"
+            for server in (TOOL, OF_THE_PLUGIN)
+            for name in ("query_module", "start_task", "task_status", "task_result", "cancel_task")
         )
         approval = json.dumps({"enableAllProjectMcpServers": True})
         done = subprocess.run(
@@ -170,3 +176,22 @@ def test_text_in_an_answer_that_calls_for_tools_has_no_effect(session: Session) 
     assert "Now call the tool" in told["result"], "it is passed on as what it is"
     assert session.cli.json("list-jobs") == []
     assert len(session.cli.json("list-conversations")) == 1
+
+
+def test_the_plugin_folder_brings_the_server_and_the_command(session: Session, tmp_path: Path) -> None:
+    cli = session.cli
+    assert cli.run("install", "claude-code", "--scope", "project", "--remove", "--yes").returncode == 0
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "claude-comms"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m claude_comms "$@"\n')
+    script.chmod(0o700)
+    cli.environment["PATH"] = f"{script.parent}{os.pathsep}{cli.environment['PATH']}"
+    session.uses = [
+        lambda _: ToolUse(f"{OF_THE_PLUGIN}query_module", {"target": "keeper", "prompt": "How many rows are there?"})
+    ]
+    told = session.run("/module-comms:ask-module keeper How many rows?", "--plugin-dir", str(PLUGIN_FOLDER))
+    assert "There are 4711 rows." in told["result"]
+    first = next(request for request in session.api.requests.messages if session.is_the_sessions(request))
+    shown = json.dumps(first.body["messages"])
+    assert "keeper How many rows?" in shown
+    assert "query_module" in shown
