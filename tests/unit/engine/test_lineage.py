@@ -10,6 +10,7 @@ import pytest
 
 from claude_comms.engine import LocalEngine
 from claude_comms.errors import BudgetExceededError, ConfigError, DeadlineExceededError, LoopError
+from claude_comms.jobs import JobRequest, JobState
 from claude_comms.settings import Settings
 from claude_comms.testing.scripted import Answer, ScriptedBackend, Stall
 from claude_comms.types import Question, Usage
@@ -24,10 +25,13 @@ pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def opened(home: Path, backend: ScriptedBackend, **settings: Any) -> AsyncGenerator[LocalEngine]:
+async def opened(
+    home: Path, backend: ScriptedBackend, *, hosting: bool = False, **settings: Any
+) -> AsyncGenerator[LocalEngine]:
     engine = LocalEngine(
         Settings.load({"home": home, "backend": backend.name, "model": "claude-sonnet-5-5", **settings}),
         backends={backend.name: backend},
+        hosting=hosting,
     )
     await engine.open()
     try:
@@ -161,3 +165,32 @@ async def test_a_turn_past_its_deadline_asks_nothing(claude_comms_home: Path) ->
     async with opened(claude_comms_home, ScriptedBackend()) as engine:
         with pytest.raises(DeadlineExceededError):
             await asked(engine, "arangodb", "claude_mcp", chain=("marker", "arangodb"), deadline_s=0)
+
+
+async def test_a_job_that_would_go_in_circles_is_refused_when_it_is_started(claude_comms_home: Path) -> None:
+    async with opened(claude_comms_home, ScriptedBackend(), hosting=True) as engine:
+        question = Question("arangodb", "marker", "How?", chain=("marker", "arangodb"))
+        with pytest.raises(LoopError):
+            await engine.jobs.start(JobRequest(question))
+        assert await engine.jobs.list() == []
+
+
+async def test_a_job_has_a_deadline_of_its_own_and_the_money_of_the_turn_it_was_started_in(
+    claude_comms_home: Path,
+) -> None:
+    stall = Stall(answer="done")
+    backend = ScriptedBackend([stall, "fine"])
+    async with (
+        opened(claude_comms_home, backend, hosting=True) as engine,
+        under_way(engine, stall, deadline_s=30, max_cost_usd=0.35),
+    ):
+        question = Question("arangodb", "claude_mcp", "How?", asked_in="t_1", chain=("marker", "arangodb"))
+        job = await engine.jobs.start(JobRequest(question))
+        ended = await engine.jobs.wait(job.job_id, timeout_s=10)
+    assert ended.state is JobState.DONE
+    first, second = backend.requests
+    assert first.deadline is not None
+    assert second.deadline is not None
+    assert second.deadline > first.deadline + 100
+    assert second.max_cost_usd == pytest.approx(0.35)
+    assert second.chain == ("marker", "arangodb", "claude_mcp")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, PromptReference
+from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
+from mcp_types import INVALID_PARAMS, ListRootsResult, PromptReference, Root
+from pydantic import FileUrl
 
 from claude_comms.descriptors import Registry
 from claude_comms.testing.scripted import Answer, ScriptedBackend, Stall
@@ -236,6 +238,26 @@ async def test_names_of_modules_are_completed(connect: Connect) -> None:
         other = await caller.client.complete(PromptReference(name="ask-module"), {"name": "question", "value": "a"})
     assert found.completion.values == ["arangodb"]
     assert other.completion.values == []
+
+
+async def test_a_clients_roots_say_where_it_works_when_its_directory_does_not(
+    connect: Connect, claude_comms_home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "my shop").mkdir()
+    Registry(claude_comms_home, ()).register("shop", path=tmp_path / "my shop")
+    root = Root(uri=FileUrl((tmp_path / "my shop" / "src").as_uri()), name="src")
+
+    async def roots(context: Any) -> ListRootsResult:
+        del context
+        return ListRootsResult(roots=[root])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MCPDeprecationWarning)  # the newest revision has none
+        async with connect(list_roots_callback=roots) as caller:
+            listed = await caller.values("list_modules")
+            revision = caller.client.protocol_version
+    assert revision in ("2025-11-25", "2026-07-28")
+    assert listed["asking_as"] == ("shop" if revision == "2025-11-25" else "anonymous")
 
 
 # --- asked by an instance ----------------------------------------------------------------------
