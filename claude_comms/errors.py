@@ -416,7 +416,10 @@ class DaemonVersionError(DaemonError):
 
 
 class LoopError(ClaudeCommsError):
-    """A question would come back to a module that is already being asked. `chain` is the way it took."""
+    """A question would come back to a module that is being asked, or is too many hops from the first.
+
+    `chain` is the way it took, the module that would have been asked last.
+    """
 
     facts = ("chain",)
 

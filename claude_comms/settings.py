@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     max_cost_usd: float | None = Field(default=None, gt=0)
     """Most that one question may cost, repair included, when the caller gives no limit."""
 
+    max_hops: int = Field(default=5, ge=1, le=100)
+    """Most questions in a chain, where a module that is asked asks another in turn; beyond it they are refused."""
+
     max_output_tokens: int = Field(default=8192, gt=0)
     """Longest answer."""
 

@@ -362,6 +362,11 @@ class TurnRequest:
     """The backend's own memory of this conversation, where it has one."""
     deadline: float | None = None
     """On `anyio.current_time()`'s clock."""
+    turn_id: str = ""
+    chain: tuple[str, ...] = ()
+    """The modules whose questions led here, the one that answers last; a backend whose tools can ask tells them."""
+    max_cost_usd: float | None = None
+    """What may still be spent when the turn begins, on the questions that it asks in turn, too."""
     check_spent: Callable[[Sequence[Usage]], None] | None = None
     """Takes what each request to the model has used in this turn so far, and raises BudgetExceededError once that is
     more than is allowed. A backend whose turn may need several requests calls it before it goes on."""
@@ -551,6 +556,10 @@ class Question:
     idempotency_key: str | None = None
     turn_id: str | None = None
     """The id that the turn is to have; a fresh one where it is left out."""
+    chain: tuple[str, ...] = ()
+    """Where an instance asks: the modules whose questions led to this one, the first who asked first, `source` last."""
+    asked_in: str | None = None
+    """Where an instance asks: the id of its turn. While that runs, its chain, deadline and cost limit hold here too."""
     check: Callable[[Any], Sequence[Problem]] | None = None
     """What the answer's value must satisfy beyond `schema`; the problems it finds go into the repair turn."""
 

@@ -10,6 +10,7 @@ from claude_comms.cli import _ask, _conversations, _instances, _jobs, _machine, 
 from claude_comms.cli import _console as console
 from claude_comms.cli._daemon import daemon
 from claude_comms.cli._panels import Panels
+from claude_comms.cli._plugin import install, mcp
 from claude_comms.cli._usage import usage
 
 __all__ = ["app", "app_for"]
@@ -99,6 +100,8 @@ app.command("wait-job", rich_help_panel=_JOBS)(_jobs.wait_job)
 app.command("cancel-job", rich_help_panel=_JOBS)(_jobs.cancel_job)
 
 app.add_typer(daemon, name="daemon", rich_help_panel=_MACHINE)
+app.command("mcp", rich_help_panel=_MACHINE)(mcp)
+app.command("install", rich_help_panel=_MACHINE)(install)
 app.command("usage", rich_help_panel=_MACHINE)(usage)
 app.command("demo", rich_help_panel=_MACHINE)(_machine.demo)
 app.command("doctor", rich_help_panel=_MACHINE)(_machine.doctor)

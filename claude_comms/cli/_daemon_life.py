@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["restart", "run", "show_status", "start", "stop"]
 
 _SHOWN = ("pid", "version", "socket", "listen", "token_file", "log_file")
+_USUAL_THRESHOLD = (700, 10, 10)
+"""Python's own; a short command has it look for garbage less often."""
 _COUNTED = ("turns_running", "connections")
 
 
@@ -79,8 +82,11 @@ def show_status(*, as_json: bool) -> None:
 def run(listen: str | None, *, as_json: bool) -> None:
     """Be the daemon until it is stopped."""
     from claude_comms import daemon
+    from claude_comms.plugin import MCP_PATH, McpApp
 
-    code = daemon.run(Settings.load(), listen=listen)
+    gc.set_threshold(*_USUAL_THRESHOLD)  # this process stays
+    settings = Settings.load()
+    code = daemon.run(settings, listen=listen, extra_apps={MCP_PATH: McpApp(settings)})
     if as_json and not code:
         console.document({"running": False, "stopped": True})
     if code:

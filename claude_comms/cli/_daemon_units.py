@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from claude_comms.cli import _console as console
+from claude_comms.cli._agreement import agreed
 from claude_comms.settings import Settings
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["install", "uninstall"]
 
 _SYSTEMD, _LAUNCHD = "systemd", "launchd"
+_LOOK = ", or --print to look"
 
 
 def install(*, systemd: bool, launchd: bool, only_print: bool, yes: bool, as_json: bool) -> None:
@@ -31,7 +33,7 @@ def install(*, systemd: bool, launchd: bool, only_print: bool, yes: bool, as_jso
     for command in unit.enable:
         console.note(f"and this would be run: {' '.join(command)}")
     console.note(unit.key_advice)
-    _agreed("Write it?", yes=yes)
+    agreed("Write it?", yes=yes, otherwise=_LOOK)
     units.install(unit)
     if as_json:
         console.document(_facts(kind, unit, installed=True))
@@ -46,7 +48,7 @@ def uninstall(*, systemd: bool, launchd: bool, yes: bool, as_json: bool) -> None
     kind, unit = _unit(systemd=systemd, launchd=launchd)
     if unit.path.exists():
         console.note(f"{unit.path} would be removed, and the daemon that it started be stopped.")
-        _agreed("Remove it?", yes=yes)
+        agreed("Remove it?", yes=yes, otherwise=_LOOK)
     removed = units.uninstall(unit)
     if as_json:
         console.document({"kind": kind, "path": str(unit.path), "removed": removed})
@@ -74,14 +76,3 @@ def _print(kind: str, unit: Unit, *, as_json: bool) -> None:
 
 def _facts(kind: str, unit: Unit, *, installed: bool) -> dict[str, Any]:
     return {"kind": kind, "path": str(unit.path), "text": unit.text, "installed": installed}
-
-
-def _agreed(question: str, *, yes: bool) -> None:
-    """Ask the user at the terminal, unless they have said yes; anything but yes ends the command."""
-    if yes:
-        return
-    if not (console.is_terminal(sys.stdin) and console.is_terminal(sys.stderr)):
-        raise typer.BadParameter("nobody can be asked here; give it to agree, or --print to look.", param_hint="--yes")
-    if not typer.confirm(question, default=False, err=True):
-        console.note("Nothing was changed.")
-        raise typer.Exit(1)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from claude_comms.communicator._async import AsyncCommunicator
     from claude_comms.communicator._background import AsyncBackground, AsyncEventStream, Background, EventStream
+    from claude_comms.communicator._holder import EngineHolder
     from claude_comms.communicator._instances import AsyncInstanceManager, InstanceManager
     from claude_comms.communicator._streams import AsyncMessageStream, MessageStream
     from claude_comms.communicator._sync import ModuleCommunicator, create_communicator
@@ -22,6 +23,7 @@ __all__ = [
     "AsyncInstanceManager",
     "AsyncMessageStream",
     "Background",
+    "EngineHolder",
     "EventStream",
     "InstanceManager",
     "MessageStream",
@@ -36,6 +38,7 @@ _HOME_OF = {
     "AsyncInstanceManager": "_instances",
     "AsyncMessageStream": "_streams",
     "Background": "_background",
+    "EngineHolder": "_holder",
     "EventStream": "_background",
     "InstanceManager": "_instances",
     "MessageStream": "_streams",

@@ -30,7 +30,7 @@ class EngineHolder:
 
     `use_background`: True takes the daemon's and starts it, False one of this process, None the daemon's where one
     runs and the settings do not forbid it. A generator and backends of the caller's own stay in this process:
-    ConfigError with True.
+    ConfigError with True. With `adopts` a daemon's settings hold as they are, also where they are others here.
     """
 
     def __init__(
@@ -38,11 +38,13 @@ class EngineHolder:
         settings: Settings,
         *,
         use_background: bool | None = None,
+        adopts: bool = False,
         generator: ContextGenerator | None = None,
         backends: Iterable[Backend] = (),
     ) -> None:
         self.settings = settings
         self._use_background = use_background
+        self._adopts = adopts
         self._generator = generator
         self._backends = {backend.name: backend for backend in backends}
         self._engine: Engine | None = None
@@ -106,7 +108,7 @@ class EngineHolder:
             await _imported("claude_comms.daemon.client")
             from claude_comms.daemon.client import RemoteEngine
 
-            return RemoteEngine(self.settings, starts=bool(self._use_background))
+            return RemoteEngine(self.settings, starts=bool(self._use_background), adopts=self._adopts)
         await _imported("claude_comms.engine")
         from claude_comms.engine import LocalEngine
 

@@ -22,7 +22,9 @@ _NAMES = frozenset({
     "CLAUDE_CONFIG_DIR", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG",
 })  # fmt: skip
 _BEGINNINGS = ("LC_", "XDG_", "CLAUDE_COMMS_", "ANTHROPIC_", "CLAUDE_CODE_")
-_NOT_PASSED_ON = frozenset({"CLAUDE_COMMS_GUARDIAN", "CLAUDE_COMMS_READY_FD", "CLAUDE_CODE_ENTRYPOINT"})
+_NOT_PASSED_ON = frozenset(
+    {"CLAUDE_COMMS_GUARDIAN", "CLAUDE_COMMS_READY_FD", "CLAUDE_COMMS_TURN", "CLAUDE_CODE_ENTRYPOINT"}
+)
 
 
 def daemon_environment(settings: Settings, ambient: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from claude_comms.daemon._places import DaemonInfo
     from claude_comms.settings import Settings
 
-__all__ = ["ensure", "find", "guardian_command", "listen", "require_same_version", "start", "status", "stop"]
+__all__ = [
+    "daemon_command",
+    "ensure",
+    "find",
+    "guardian_command",
+    "listen",
+    "require_same_version",
+    "start",
+    "status",
+    "stop",
+]
 
 _START_WITHIN_S = 30.0
 BEYOND_DRAINING_S = 30.0
@@ -189,9 +199,14 @@ def guardian_command(settings: Settings, program: list[str], *, detach: bool = F
     return [sys.executable, "-I", "-S", guardian, *(["--detach"] if detach else []), grace_s, *program]
 
 
+def daemon_command() -> list[str]:
+    """How the daemon is started: as the command line does it, which hands over what else it serves."""
+    return [sys.executable, "-m", "claude_comms", "daemon", "run"]
+
+
 def _spawn(settings: Settings, places: Places, listen: str | None, give_up: float) -> dict[str, Any]:
     """Start one, and what it says once it serves or has failed; nothing where it died before."""
-    program = [sys.executable, "-m", "claude_comms.daemon", "run", *(["--listen", listen] if listen else [])]
+    program = [*daemon_command(), *(["--listen", listen] if listen else [])]
     told, tell = os.pipe()
     with os.fdopen(told, "rb") as answer:
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from claude_comms.daemon._environment import import_path
-from claude_comms.daemon._life import BEYOND_DRAINING_S
+from claude_comms.daemon._life import BEYOND_DRAINING_S, daemon_command
 from claude_comms.errors import DaemonError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def own_unit(settings: Settings) -> Unit:
 
 def systemd_unit(settings: Settings) -> Unit:
     """A systemd user unit. It holds no secret: a key belongs into the user manager's environment, or a login."""
-    command = " ".join(_quoted(word).replace("$", "$$") for word in _command())
+    command = " ".join(_quoted(word).replace("$", "$$") for word in daemon_command())
     environment = "\n".join(
         f"Environment={_quoted(f'{name}={value}')}" for name, value in _environment(settings).items()
     )
@@ -89,7 +89,7 @@ def launchd_unit(settings: Settings) -> Unit:
     """A launchd agent. It holds no secret."""
     values = {
         "Label": _LAUNCHD_LABEL,
-        "ProgramArguments": _command(),
+        "ProgramArguments": daemon_command(),
         "EnvironmentVariables": _environment(settings),
         "RunAtLoad": True,
         "KeepAlive": {"SuccessfulExit": False},
@@ -129,11 +129,6 @@ def uninstall(unit: Unit, *, disable: bool = True) -> bool:
         _run_all(unit.disable)
     unit.path.unlink(missing_ok=True)
     return True
-
-
-def _command() -> list[str]:
-    """How the system starts the daemon: by this very interpreter."""
-    return [sys.executable, "-m", "claude_comms.daemon", "run"]
 
 
 def _environment(settings: Settings) -> dict[str, str]:

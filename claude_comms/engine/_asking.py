@@ -12,6 +12,7 @@ import anyio
 from claude_comms.conversations import ConversationChangedError, IdempotencyKeyTakenError
 from claude_comms.engine._answers import check_schema, declines, read_value
 from claude_comms.engine._cost_cap import CostCap
+from claude_comms.engine._lineage import Branch
 from claude_comms.engine._recording import Recorder, Said, since
 from claude_comms.engine._replay import repair_key, replay
 from claude_comms.errors import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from claude_comms.background.backends.protocol import Backend
     from claude_comms.background.pool import Lease, Pool
     from claude_comms.conversations import ConversationStore
+    from claude_comms.engine._lineage import Lineage
     from claude_comms.engine._prompts import PromptBuilder
     from claude_comms.engine._route import Route, Router
     from claude_comms.engine._turn import RunningTurn
@@ -55,6 +57,7 @@ class Parts:
     store: ConversationStore
     pool: Pool
     prices: PriceTable
+    lineage: Lineage
     backend: Callable[[str], Backend]
 
 
@@ -70,25 +73,35 @@ class _Answered:
 
 
 class Asking:
-    """Takes one question to its answer. Used once."""
+    """Takes one question to its answer. Used once.
 
-    def __init__(self, parts: Parts, question: Question, turn: RunningTurn) -> None:
+    One that `outlives` the turn it was asked in has a deadline of its own.
+    """
+
+    def __init__(self, parts: Parts, question: Question, turn: RunningTurn, *, outlives: bool = False) -> None:
         self._parts = parts
         self._turn = turn
         self._recorder = Recorder(parts.store, parts.prices, turn.news)
         self._started = time.perf_counter()
         self._question = replace(question, data=to_json_value(question.data)) if question.data is not None else question
+        above = parts.lineage.above(question)
         self._deadline_s = question.deadline_s if question.deadline_s is not None else parts.settings.deadline_s
         self._deadline = anyio.current_time() + self._deadline_s
-        self._cap = CostCap(question, parts.settings, parts.prices, self._recorder)
+        if above is not None and above.deadline < self._deadline and not outlives:
+            self._deadline, self._deadline_s = above.deadline, above.deadline - anyio.current_time()
+        self._cap = CostCap(question, parts.settings, parts.prices, self._recorder, above.cap if above else None)
         self._thread_id = question.thread_id
 
     async def answer(self) -> Reply:
         """The reply, its answer and usage stored. What cannot be answered is raised, and stored as failed."""
         check_schema(self._question)
+        chain = self._parts.lineage.chain(self._question)
         if self._deadline_s <= 0:
             raise DeadlineExceededError("the deadline is not in the future. Give more seconds.", deadline_s=0.0)
-        with anyio.move_on_at(self._deadline + _GRACE_S):
+        with (
+            self._parts.lineage.entered(self._turn.news.turn_id, Branch(chain, self._deadline, self._cap)),
+            anyio.move_on_at(self._deadline + _GRACE_S),
+        ):
             return await self._answer_once()
         error = DeadlineExceededError(
             f"no answer within {self._deadline_s:g} s. Ask again with a later deadline.", deadline_s=self._deadline_s
@@ -141,7 +154,16 @@ class Asking:
         try:
             handle = await self._session_handle(route, asked.thread_id)
             request = TurnRequest(
-                prompt, asked.thread_id, route.model, limit, handle, self._deadline, self._cap.check_of(route)
+                prompt,
+                asked.thread_id,
+                route.model,
+                limit,
+                handle,
+                self._deadline,
+                turn_id=self._turn.news.turn_id,
+                chain=self._parts.lineage.chain(self._question),
+                max_cost_usd=self._cap.left_usd,
+                check_spent=self._cap.check_of(route),
             )
             await self._turn.emit(_started(route, lease, asked, self._turn.news.turn_id))
             result = await self._send(lease, request, said)
@@ -151,6 +173,7 @@ class Asking:
             if over is not None and over.usage is not None:
                 over.spent = self._recorder.with_turn(route, over.usage).cost_usd or 0.0
             lease.instance.charge(await self._recorder.fail(asked, route, over or error, said, instance_id))
+            self._cap.turn_ended()
             if over is None or over is error:
                 raise
             raise over from error
@@ -158,6 +181,7 @@ class Asking:
             asked, route, result, said, instance_id, data=None if problems else value
         )
         lease.instance.charge(message.usage or result.usage)
+        self._cap.turn_ended()
         return _Answered(message, result, value, problems)
 
     async def _begin(self, route: Route, question: Question, instance_id: str) -> tuple[Prompt, int, Message]:

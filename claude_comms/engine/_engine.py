@@ -19,6 +19,7 @@ from claude_comms.engine._diagnosis import diagnose
 from claude_comms.engine._hosting import Hosting, InstanceNews
 from claude_comms.engine._instances import LocalInstances
 from claude_comms.engine._jobs import NoJobs
+from claude_comms.engine._lineage import Lineage
 from claude_comms.engine._lost_turns import tell_of_lost_turns
 from claude_comms.engine._news import TurnNews, about_conversation
 from claude_comms.engine._outlet import Outlet
@@ -108,6 +109,7 @@ class LocalEngine:
             store=self.store,
             pool=self.pool,
             prices=self.prices,
+            lineage=Lineage(settings.max_hops),
             backend=self.backend,
         )
         self.instances = LocalInstances(self.pool, self._router, self._prompts, settings, self.prices)
@@ -127,7 +129,7 @@ class LocalEngine:
 
         self.jobs = jobs = JobRunner(
             JobStore(self.database, self._owner),
-            self.ask,
+            self._ask_for_later,
             post=self._outlet.tell,
             check=self._check,
             replay=self._answered_before,
@@ -214,16 +216,23 @@ class LocalEngine:
 
     async def ask(self, question: Question) -> RunningTurn:
         """Start a question on its way, in a task of the engine's."""
+        return await self._start(question, outlives=False)
+
+    async def _ask_for_later(self, question: Question) -> RunningTurn:
+        """The same for a job: whoever started it, in whatever turn, does not wait for it."""
+        return await self._start(question, outlives=True)
+
+    async def _start(self, question: Question, *, outlives: bool) -> RunningTurn:
         assert self._tasks is not None, "open() first"  # noqa: S101 - communicators do
         pair = Pair(question.source, question.target)
         turn = RunningTurn(TurnNews(self._outlet, question.turn_id or new_id("t"), pair))
         self._turns.add(turn)
-        self._tasks.start_soon(self._answer, question, turn)
+        self._tasks.start_soon(self._answer, question, turn, outlives)
         return turn
 
-    async def _answer(self, question: Question, turn: RunningTurn) -> None:
+    async def _answer(self, question: Question, turn: RunningTurn, outlives: bool) -> None:
         async def answer(turn: RunningTurn) -> Reply:
-            return await Asking(self._parts, question, turn).answer()
+            return await Asking(self._parts, question, turn, outlives=outlives).answer()
 
         try:
             await turn.run(answer)
@@ -236,6 +245,7 @@ class LocalEngine:
     async def _check(self, question: Question) -> None:
         """Raise now what would be raised of the question before anything is stored."""
         check_schema(question)
+        self._parts.lineage.chain(question)
         route = await self._router.route(question)
         await self._prompts.build(route, question)
 

@@ -38,6 +38,7 @@ def question_from(text: str) -> Question:
     values = {name: value for name, value in json.loads(text).items() if name in known}
     if "source_path" in values:
         values["source_path"] = Path(values["source_path"])
+    values["chain"] = tuple(values.get("chain", ()))
     return Question(**values)
 
 

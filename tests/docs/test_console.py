@@ -18,7 +18,7 @@ ENVIRONMENT = "python3 -m venv .venv && . .venv/bin/activate"
 FOLLOWS = "claude-comms monitor-instance marker_arangodb --since 0"
 """Ends only with the instance; tests/process runs it."""
 
-NOT_RUN = (*FIRST_LINES, ENVIRONMENT, FOLLOWS, "pip install '.[claude-code]'")
+NOT_RUN = (*FIRST_LINES, ENVIRONMENT, FOLLOWS, "pip install '.[claude-code]'", "pip install '.[mcp]'")
 
 WITH_DAEMON = ("README.md", "cli.md")
 """Documents whose commands go through a daemon; those of the others stay in their own processes."""

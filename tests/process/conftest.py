@@ -86,7 +86,7 @@ class Cli:
         """A finished run in pipes."""
         data = input.encode() if isinstance(input, str) else input
         done = subprocess.run(
-            self._command(arguments),
+            self.command(*arguments),
             input=data,
             capture_output=True,
             env={**self.environment, **(environment or {})},
@@ -106,7 +106,7 @@ class Cli:
     def start(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """A run under way, in pipes."""
         child = subprocess.Popen(
-            self._command(arguments),
+            self.command(*arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -123,7 +123,7 @@ class Cli:
         controller, terminal = pty.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         child = subprocess.Popen(
-            self._command(arguments),
+            self.command(*arguments),
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
@@ -141,7 +141,8 @@ class Cli:
                 child.send_signal(signal.SIGKILL)
             child.communicate()
 
-    def _command(self, arguments: tuple[str | Path, ...]) -> list[str]:
+    def command(self, *arguments: str | Path) -> list[str]:
+        """The command line of a run."""
         return [sys.executable, "-P", "-m", "claude_comms", *map(str, arguments)]
 
 

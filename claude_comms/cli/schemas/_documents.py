@@ -209,6 +209,17 @@ class UnitRemoved(_Document):
     removed: bool
 
 
+class PluginInstalled(_Document):
+    """The MCP server in a client's configuration, or, with --remove, out of it; `server` is its definition there."""
+
+    client: Literal["claude-code"]
+    scope: Literal["user", "project", "local"]
+    path: str
+    installed: bool
+    changed: bool
+    server: dict[str, Any] | None
+
+
 class LogLine(_Document):
     """A line of the daemon's log."""
 
@@ -273,6 +284,7 @@ DOCUMENTS: dict[str, Any] = {
     "daemon run": DaemonStopped,
     "daemon install": UnitFile,
     "daemon uninstall": UnitRemoved,
+    "install": PluginInstalled,
     "usage": RootModel[list[UsageRowModel]],
     "doctor": RootModel[list[CheckModel]],
     "config show": RootModel[list[Setting]],

@@ -47,15 +47,18 @@ _PROOF_WITHIN_S = 120.0
 class RemoteEngine:
     """Implements `protocols.Engine` over the daemon of a home.
 
-    Backend, model, deadline and cost limit of `settings` go with each question; the others must be the daemon's own.
+    Backend, model, deadline and cost limit of `settings` go with each question; the others must be the daemon's own,
+    unless `adopts` says that the daemon's hold, whatever is set here.
     With `starts` the daemon is started where none runs, also when it has died meanwhile. One that went away has
     `reconnect_s` seconds to come back; then calls end with DaemonNotRunningError, and turns with a DaemonError that
     names their conversation.
     """
 
-    def __init__(self, settings: Settings, *, starts: bool = False, reconnect_s: float = _RECONNECT_S) -> None:
+    def __init__(
+        self, settings: Settings, *, starts: bool = False, adopts: bool = False, reconnect_s: float = _RECONNECT_S
+    ) -> None:
         self.settings = settings
-        self._finder = Finder(settings, starts=starts)
+        self._finder = Finder(settings, starts=starts, adopts=adopts)
         self._channel = Channel(self._finder, reconnect_s)
         self._rest = Rest(self._finder, reconnect_s)
         self.instances = RemoteInstances(self._rest, settings)

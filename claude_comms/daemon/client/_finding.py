@@ -53,11 +53,15 @@ class Patience:
 
 
 class Finder:
-    """Finds the daemon of a home. With `starts` it starts one where none runs."""
+    """Finds the daemon of a home. With `starts` it starts one where none runs.
 
-    def __init__(self, settings: Settings, *, starts: bool) -> None:
+    With `adopts` it takes the daemon's settings as they are, whatever they are here.
+    """
+
+    def __init__(self, settings: Settings, *, starts: bool, adopts: bool = False) -> None:
         self.settings = settings
         self.starts = starts
+        self._adopts = adopts
 
     async def find(self) -> DaemonInfo:
         """The running daemon. DaemonNotRunningError without one, DaemonVersionError where it is another version."""
@@ -72,8 +76,10 @@ class Finder:
         require_same_version(info)
         return info
 
-    def digest(self, info: DaemonInfo) -> str:
-        """What the daemon compares its own settings with."""
+    def digest(self, info: DaemonInfo) -> str | None:
+        """What the daemon compares its own settings with; None where nothing is to be compared."""
+        if self._adopts:
+            return None
         try:
             key = info.token_file.read_text(encoding="utf-8")
         except OSError as error:

@@ -115,7 +115,8 @@ class Rest:
         info = await self._finder.find()
         # No TLS is spoken on the socket, and loading the certificates costs more than a request.
         transport = httpx.AsyncHTTPTransport(uds=str(info.socket), verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-        headers = {VERSION_HEADER: own_version(), SETTINGS_HEADER: self._finder.digest(info)}
+        digest = self._finder.digest(info)
+        headers = {VERSION_HEADER: own_version(), **({} if digest is None else {SETTINGS_HEADER: digest})}
         self._client = httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers)
         return self._client
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.routing import WebSocketRoute
+from starlette.routing import Route, WebSocketRoute
 
 from claude_comms.daemon.server import _routes_asking, _routes_background, _routes_daemon, _routes_kept
 from claude_comms.daemon.server._answers import (
@@ -60,6 +60,7 @@ def application(service: Service, extra_apps: Mapping[str, ASGIApp]) -> FastAPI:
         app.include_router(routes.router)
     app.router.routes.append(WebSocketRoute("/v1/ws", _talk))
     for path, extra in extra_apps.items():
+        app.router.routes.append(Route(path, _AsItIs(extra), include_in_schema=False))
         app.mount(path, extra)
     app.add_middleware(_Handshake, service=service)
     app.add_middleware(_LastResort)
@@ -68,6 +69,16 @@ def application(service: Service, extra_apps: Mapping[str, ASGIApp]) -> FastAPI:
 
 async def _talk(socket: WebSocket) -> None:
     await Session(socket.app.state.service, socket).run()
+
+
+class _AsItIs:
+    """An application as it is: a bare function would be taken for one that answers requests."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
 
 class _Handshake:

@@ -51,6 +51,8 @@ class QuestionModel(Asked):
     max_cost_usd: float | None = Field(default=None, gt=0, le=1e9)
     idempotency_key: _Label = None
     turn_id: _Key = None
+    chain: tuple[Name, ...] = Field(default=(), max_length=1000)
+    asked_in: _Key = None
 
     @field_validator("source_path")
     @classmethod
@@ -81,6 +83,8 @@ class QuestionModel(Asked):
             max_cost_usd=question.max_cost_usd,
             idempotency_key=question.idempotency_key,
             turn_id=question.turn_id,
+            chain=question.chain,
+            asked_in=question.asked_in,
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def test_the_systemd_unit_starts_the_daemon_and_lets_it_drain(settings: Settings
     parsed.optionxform = str  # pyright: ignore[reportAttributeAccessIssue] - as its documentation says
     parsed.read_string(unit.text)
     service = parsed["Service"]
-    assert service["ExecStart"] == f'"{sys.executable}" "-m" "claude_comms.daemon" "run"'
+    assert service["ExecStart"] == f'"{sys.executable}" "-m" "claude_comms" "daemon" "run"'
     assert service["KillMode"] == "mixed"
     assert service["Restart"] == "on-failure"
     assert int(service["TimeoutStopSec"]) > settings.drain_s + units.BEYOND_DRAINING_S
@@ -46,7 +46,7 @@ def test_the_launchd_agent_says_the_same(settings: Settings, tmp_path: Path) -> 
     unit = launchd_unit(settings)
     assert unit.path == tmp_path / "Library" / "LaunchAgents" / "claude-comms.daemon.plist"
     values = plistlib.loads(unit.text.encode())
-    assert values["ProgramArguments"] == [sys.executable, "-m", "claude_comms.daemon", "run"]
+    assert values["ProgramArguments"] == [sys.executable, "-m", "claude_comms", "daemon", "run"]
     assert values["EnvironmentVariables"]["CLAUDE_COMMS_HOME"] == str(tmp_path / "my $home 100%")
     assert values["KeepAlive"] == {"SuccessfulExit": False}
 

@@ -37,6 +37,8 @@ QUESTIONS = st.builds(
     max_cost_usd=st.none() | st.floats(0.0, 100.0),
     idempotency_key=MAYBE,
     turn_id=MAYBE,
+    chain=st.lists(TEXT, max_size=3).map(tuple),
+    asked_in=MAYBE,
     check=st.none(),
 )
 

@@ -68,6 +68,7 @@ class InteractiveSession:
         self._lease = workspace.lease(self._session_id)
         if not self._lease.take():  # a fresh id: nobody can have it
             raise BackendUnavailableError("a new session's lease is taken. Try again.", backend=CLAUDE_CODE)
+        self._request = request
         self._environment = _environment(starter.environment(self._scratch, request.max_output_tokens))
         self._launch = Launch(
             binary=starter.binary,
@@ -85,6 +86,7 @@ class InteractiveSession:
     def run(self) -> int:
         """Run it in this terminal until the person leaves; its exit code. Ctrl-C is the person's, and its own."""
         self._launch.write_files()
+        self._launch.write_turn(self._request)
         _skip_introduction(self._config)
         before = signal.getsignal(signal.SIGINT)
         with subprocess.Popen(  # noqa: S603 - the user's own Claude Code

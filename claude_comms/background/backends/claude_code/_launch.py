@@ -11,6 +11,7 @@ from claude_comms.background.backends.claude_code._secrets import deny_rules
 from claude_comms.background.backends.claude_code._workspace import CREDENTIALS
 from claude_comms.errors import BackendUnavailableError
 from claude_comms.files import write_private
+from claude_comms.turn_file import TURN_FILE_VARIABLE, write_turn_file
 from claude_comms.types import CLAUDE_CODE
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from claude_comms.background.backends.claude_code._confinement import Confinement
     from claude_comms.background.backends.claude_code._workspace import Scratch
-    from claude_comms.types import InstanceSpec
+    from claude_comms.types import InstanceSpec, TurnRequest
 
 __all__ = ["Launch", "new_session_id", "require_directory"]
 
@@ -78,8 +79,17 @@ class Launch:
         write_private(self.scratch.system_prompt, self.system)
         write_private(self.scratch.settings, json.dumps({"permissions": {"deny": deny_rules()}}))
         if self.confinement.servers:
-            servers = {name: server.told(withheld=CREDENTIALS) for name, server in self.confinement.servers.items()}
+            given = {"CLAUDE_COMMS_HOME": str(self.scratch.home), TURN_FILE_VARIABLE: str(self.scratch.turn)}
+            servers = {
+                name: server.told(withheld=CREDENTIALS, given=given)
+                for name, server in self.confinement.servers.items()
+            }
             write_private(self.scratch.mcp_servers, json.dumps({"mcpServers": servers}))
+
+    def write_turn(self, request: TurnRequest) -> None:
+        """Tell the MCP servers which turn is about to run, should they be the ones that ask other modules."""
+        if self.confinement.servers:
+            write_turn_file(self.scratch.turn, request)
 
 
 def new_session_id() -> str:
