@@ -9,6 +9,7 @@ import typer
 from claude_comms.cli import _ask, _conversations, _instances, _jobs, _machine, _modules
 from claude_comms.cli import _console as console
 from claude_comms.cli._daemon import daemon
+from claude_comms.cli._monitor import monitor
 from claude_comms.cli._panels import Panels
 from claude_comms.cli._usage import usage
 
@@ -100,6 +101,7 @@ app.command("cancel-job", rich_help_panel=_JOBS)(_jobs.cancel_job)
 
 app.add_typer(daemon, name="daemon", rich_help_panel=_MACHINE)
 app.command("usage", rich_help_panel=_MACHINE)(usage)
+app.command("monitor", rich_help_panel=_MACHINE)(monitor)
 app.command("demo", rich_help_panel=_MACHINE)(_machine.demo)
 app.command("doctor", rich_help_panel=_MACHINE)(_machine.doctor)
 app.add_typer(_machine.config, name="config", rich_help_panel=_MACHINE)
