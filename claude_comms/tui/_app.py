@@ -112,14 +112,15 @@ class MonitorApp(App[int]):
 
     def _frame(self) -> None:
         """Take what has come, and show it where it can be seen."""
+        if not self.is_running:  # the screen is being taken down
+            return
         changed = self.feed.take(time.monotonic)
         now = time.monotonic()
         if not changed and now - self._shown_at < _AT_LEAST_EVERY_S:
             return
         self._shown_at = now
         self.world.events.tick()
-        bar = self.query_one(TopBar)
-        bar.show_state(self.world, self.feed)
+        self.query_one(TopBar).show_state(self.world, self.feed)
         self.view.bring_up_to_date(changed=changed)
         self._alarm(now)
 

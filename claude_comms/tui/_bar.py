@@ -8,7 +8,7 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Static
 
-from claude_comms.text import shorten
+from claude_comms.text import one_line, shorten
 from claude_comms.tui.feed import Connection
 
 if TYPE_CHECKING:
@@ -97,7 +97,4 @@ class Banner(Static):
         lost = feed.connection is Connection.LOST
         self.display = lost
         if lost:
-            text = (
-                f"The daemon is away; what you see is what was. This goes on by itself when it is back. {feed.problem}"
-            )
-            self.update(shorten(text, max(20, self.screen.size.width - 2)))
+            self.update(one_line(f"The daemon is away. You see what was; it goes on when that is back. {feed.problem}"))

@@ -11,6 +11,7 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from claude_comms.text import shorten
 from claude_comms.tui._text import markdown_lines, plain_lines
 from claude_comms.tui.model import Entry, EntryKind
 
@@ -96,7 +97,8 @@ class TranscriptPane(ScrollView, can_focus=True):
             mark, tone = sign
             return [self._line(f"{mark}{line}", f"pane--{tone}") for line in _plain(entry.text, width - 2)]
         asks = entry.kind is EntryKind.QUESTION
-        heading = f"{entry.speaker or 'somebody'} {'asks' if asks else 'answers'}" + (" …" if entry.open else "")
+        does = "asks" if asks else "answers …" if entry.open else "answers"
+        heading = f"{shorten(entry.speaker, 60) or 'somebody'} {does}"
         head = [self._line(heading, "pane--asks" if asks else "pane--answers")] if headed else []
         return head + (self._growing(entry, width) if entry.open else _strips(markdown_lines(entry.text, width)))
 

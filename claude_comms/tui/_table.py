@@ -162,16 +162,22 @@ class ListTable(ScrollView, Generic[Item], can_focus=True):
         if key != self._key:
             self._key = key
             self.post_message(self.Chosen(self, key))  # pyright: ignore[reportArgumentType]
-        self._scroll_to_row()
+        if not self._scroll_to_row():
+            # New rows are not yet part of what can be scrolled over.
+            self.call_after_refresh(self._scroll_to_row)
         self.refresh()
 
-    def _scroll_to_row(self) -> None:
+    def _scroll_to_row(self) -> bool:
+        """Bring the chosen row onto the screen; whether it was there already."""
         room = max(1, self.size.height - 1)
         top = self.scroll_offset.y
         if self._row < top:
             self.scroll_to(y=self._row, animate=False)
         elif self._row >= top + room:
             self.scroll_to(y=self._row - room + 1, animate=False)
+        else:
+            return True
+        return False
 
     def on_resize(self) -> None:
         """Keep the chosen row on the screen."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fitted", "markdown_lines", "plain_lines"]
 
-_PARSER = MarkdownIt("commonmark", {"html": False}).enable("strikethrough").enable("table")
+_PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"]).disable("image")
 _ONE_LINE = str.maketrans("\r\n\t", "   ")
 _LONGEST_MARKDOWN = 100_000
 _THEME = Theme(
@@ -84,26 +84,12 @@ class _Heading(TextElement):
         yield self.text
 
 
-class _Image(TextElement):
-    """An image is its description; nothing is fetched."""
-
-    new_line = False
-
-    @classmethod
-    def create(cls, markdown: Markdown, token: Any) -> _Image:
-        return cls()
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Text("[image] ", end="") + self.text
-
-
 class _Harmless(Markdown):
     elements: ClassVar[dict[str, type[MarkdownElement]]] = {
         **Markdown.elements,
         "fence": _Code,
         "code_block": _Code,
         "heading_open": _Heading,
-        "image": _Image,
     }
 
     def __init__(self, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, Any
 
 from claude_comms.jobs import JobRequest
@@ -67,7 +68,7 @@ def export_thread(view: View[Any], thread_id: str | None) -> None:
 
     def named(path: Path | None) -> None:
         if path is not None:
-            view.run_worker(_write(view, thread_id, path), exit_on_error=True)
+            view.run_worker(functools.partial(_write, view, thread_id, path), exit_on_error=True)
 
     view.monitor.push_screen(ExportDialog(thread_id), named)
 

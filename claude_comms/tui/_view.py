@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, Generic, ParamSpec, TypeVar, cast
 
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Desk", "FilterLine", "View", "write_new"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Item = TypeVar("Item")
 
@@ -125,7 +127,7 @@ class View(Vertical, Generic[Item]):
 
     def do(self, doing: Callable[[], Awaitable[T]], said: Callable[[T], str] | None = None) -> None:
         """Do something at the daemon beside everything else; then say so, or why not."""
-        self.run_worker(self._done(doing, said), exit_on_error=True)
+        self.run_worker(functools.partial(self._done, doing, said), exit_on_error=True)
 
     async def _done(self, doing: Callable[[], Awaitable[T]], said: Callable[[T], str] | None) -> None:
         try:
@@ -152,9 +154,12 @@ class View(Vertical, Generic[Item]):
         else:
             self.complain(f"there is no {what} to copy")
 
-    def worked(self, coroutine: Coroutine[Any, Any, None], group: str) -> None:
+    def worked(
+        self, group: str, load: Callable[P, Coroutine[Any, Any, None]], *given: P.args, **named: P.kwargs
+    ) -> None:
         """Load something; a later load of the same group makes an earlier one pointless."""
-        self.run_worker(coroutine, group=f"{self.id}-{group}", exclusive=True, exit_on_error=True)
+        work = functools.partial(load, *given, **named)
+        self.run_worker(work, group=f"{self.id}-{group}", exclusive=True, exit_on_error=True)
 
 
 def write_new(path: Path, text: str) -> None:

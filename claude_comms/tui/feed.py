@@ -84,6 +84,11 @@ class Feed:
             self._wake.set()
         return bool(taken) or listed is not None
 
+    @property
+    def waiting(self) -> int:
+        """How many events have been read and are not in the world yet."""
+        return len(self._waiting)
+
     def refresh(self) -> None:
         """List the instances soon: something was done to one."""
         self._world.board.stale = True

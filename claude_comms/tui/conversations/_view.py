@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
 from claude_comms.errors import ClaudeCommsError
-from claude_comms.text import shorten
+from claude_comms.text import one_line
 from claude_comms.tui._figures import day_and_time
 from claude_comms.tui._pane import TranscriptPane
 from claude_comms.tui._table import Column, ListTable
@@ -103,15 +103,15 @@ class ConversationsView(View[_Row]):
         heard = changes["message"] + changes["conversation"]
         if heard != self._heard and now_s - self._listed_at >= _LISTS_EVERY_S:
             self._heard, self._listed_at = heard, now_s
-            self.worked(self._list(), "list")
+            self.worked("list", self._list)
             chosen = self.chosen
             if chosen is not None:
-                self.worked(self._load(chosen.thread_id), "thread")
+                self.worked("thread", self._load, chosen.thread_id)
         self._show_thread()
 
     def on_input_changed(self) -> None:
         """Search as it is typed."""
-        self.worked(self._list(pause_s=_TYPING_PAUSE_S), "list")
+        self.worked("list", self._list, pause_s=_TYPING_PAUSE_S)
 
     async def _list(self, pause_s: float = 0.0) -> None:
         await asyncio.sleep(pause_s)
@@ -139,7 +139,7 @@ class ConversationsView(View[_Row]):
         """Choose a conversation, as soon as it is listed."""
         self._wanted = thread_id
         self.query_one(FilterLine).value = ""
-        self.worked(self._list(), "list")
+        self.worked("list", self._list)
 
     # --- the chosen one ------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class ConversationsView(View[_Row]):
         """Another one's messages."""
         event.stop()
         if event.key is not None:
-            self.worked(self._load(event.key), "thread")
+            self.worked("thread", self._load, event.key)
 
     async def _load(self, thread_id: str) -> None:
         try:
@@ -160,7 +160,7 @@ class ConversationsView(View[_Row]):
         self._thread.seed(entries_of(conversation))
         self._loaded = thread_id
         parts = (f"{conversation.source} → {conversation.target}", conversation.thread_id, conversation.title)
-        self.query_one("#about", Static).update(shorten(" · ".join(parts), max(10, self.size.width - 2)))
+        self.query_one("#about", Static).update(one_line(" · ".join(parts)))
         self._show_thread()
 
     def _show_thread(self) -> None:

@@ -12,6 +12,8 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label, Static, TextArea
 
+from claude_comms.text import one_line
+
 if TYPE_CHECKING:
     from textual import events
     from textual.app import ComposeResult
@@ -55,9 +57,9 @@ class AskDialog(ModalScreen[Asked | None]):
 
     def __init__(self, heading: str, *, source: str = "", target: str = "", fixed: bool = False) -> None:
         super().__init__()
-        self._heading = heading
-        self._source = source
-        self._target = target
+        self._heading = one_line(heading)
+        self._from = one_line(source)
+        self._to = one_line(target)
         self._fixed = fixed
 
     def compose(self) -> ComposeResult:
@@ -66,9 +68,9 @@ class AskDialog(ModalScreen[Asked | None]):
             yield Static(self._heading, classes="heading", markup=False)
             with Horizontal(id="pair", classes="hidden" if self._fixed else ""):
                 yield Label("From ")
-                yield Input(self._source, placeholder="nobody", id="source", compact=True, disabled=self._fixed)
+                yield Input(self._from, placeholder="nobody", id="source", compact=True, disabled=self._fixed)
                 yield Label(" to ")
-                yield Input(self._target, placeholder="a module", id="target", compact=True, disabled=self._fixed)
+                yield Input(self._to, placeholder="a module", id="target", compact=True, disabled=self._fixed)
             yield _Prompt(id="prompt", show_line_numbers=False, compact=True)
             yield Static(
                 "Enter asks · Ctrl+J new line · Escape cancels. It is asked in the background.", classes="keys"
@@ -76,7 +78,7 @@ class AskDialog(ModalScreen[Asked | None]):
 
     def on_mount(self) -> None:
         """Begin where something is missing."""
-        self.query_one("#prompt" if self._target else "#target").focus()
+        self.query_one("#prompt" if self._to else "#target").focus()
 
     def on_input_submitted(self) -> None:
         """Enter in a name goes on to the next field."""

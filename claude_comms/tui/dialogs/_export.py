@@ -10,6 +10,8 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from claude_comms.text import one_line
+
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
@@ -23,7 +25,7 @@ class ExportDialog(ModalScreen[Path | None]):
 
     def __init__(self, thread_id: str) -> None:
         super().__init__()
-        self._exported = thread_id
+        self._exported = one_line(thread_id)
 
     def compose(self) -> ComposeResult:
         """The path, and what was wrong with it."""

@@ -10,7 +10,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from claude_comms.text import printable
+from claude_comms.text import one_line, printable
 
 if TYPE_CHECKING:
     from textual.app import App, ComposeResult
@@ -30,7 +30,7 @@ class ReadingScreen(ModalScreen[None]):
 
     def __init__(self, heading: str, text: str) -> None:
         super().__init__()
-        self._heading = heading
+        self._heading = one_line(heading)
         self._text = printable(text)
 
     def compose(self) -> ComposeResult:

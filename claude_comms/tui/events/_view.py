@@ -8,7 +8,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
 from claude_comms.events import Event, Missed, Priority
-from claude_comms.text import shorten
+from claude_comms.text import one_line
 from claude_comms.tui._figures import clock
 from claude_comms.tui._table import Column, ListTable
 from claude_comms.tui._view import FilterLine, View
@@ -24,8 +24,8 @@ __all__ = ["EventsView"]
 
 _COLUMNS = (
     Column("TIME", 8),
-    Column("TYPE", 18),
-    Column("WHERE", 14, flexible=1),
+    Column("TYPE", 21),
+    Column("WHERE", 12, flexible=1),
     Column("WHAT", 20, flexible=3),
     Column("SUBJECT", 16, from_width=140),
     Column("SEQ", 9, right=True, from_width=120),
@@ -100,7 +100,7 @@ class EventsView(View[Event | Missed]):
         focus, held = events.focus.level, events.focus.held_back
         held_back = f"focus {focus}: {held:,} held back, g tells them" if focus != "everything" or held else "focus off"
         text = f"{follows} · {len(table.items):,} of {events.seen:,} events listed · {held_back}"
-        self.query_one("#about", Static).update(shorten(text, max(10, self.size.width - 2)))
+        self.query_one("#about", Static).update(one_line(text))
 
     def action_follow(self) -> None:
         """Go to the newest, and stay there."""

@@ -8,7 +8,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
 from claude_comms.errors import ClaudeCommsError
-from claude_comms.text import shorten
+from claude_comms.text import one_line
 from claude_comms.tui._figures import cost
 from claude_comms.tui._pane import TranscriptPane
 from claude_comms.tui._table import ListTable
@@ -119,11 +119,11 @@ class InstancesView(View[Watched]):
             about.update("")
             pane.show("", ())
             return
-        about.update(shorten(_line_about(watched.info), max(10, self.size.width - 2)))
+        about.update(one_line(_line_about(watched.info)))
         pane.show(key_of(watched), watched.transcript.entries, cut=watched.transcript.cut)
         if not watched.seeded and watched.info.thread_id is not None:
             watched.seeded = True
-            self.worked(self._seed(watched, watched.info.thread_id), "seed")
+            self.worked("seed", self._seed, watched, watched.info.thread_id)
 
     def on_list_table_chosen(self, event: ListTable.Chosen) -> None:
         """Another one's output."""
@@ -201,7 +201,7 @@ class InstancesView(View[Watched]):
         if info is not None:
             ask_in(
                 self, info.source, info.target, thread_id=info.thread_id, instance_id=info.instance_id,
-                heading=f"Ask {_called(info)}",
+                heading=f"Ask {info.name or 'it'}",
             )  # fmt: skip
 
     def action_export(self) -> None:

@@ -9,7 +9,7 @@ from textual.widgets import Static
 
 from claude_comms.errors import ClaudeCommsError
 from claude_comms.jobs import Job, JobState
-from claude_comms.text import shorten
+from claude_comms.text import one_line, shorten
 from claude_comms.tui._figures import age, seconds
 from claude_comms.tui._pane import TranscriptPane
 from claude_comms.tui._table import Column, ListTable
@@ -95,7 +95,7 @@ class JobsView(View[Job]):
         heard, now_s = self.desk.world.changes["job"], self.desk.world.clock()
         if heard != self._heard and now_s - self._listed_at >= _LISTS_EVERY_S:
             self._heard, self._listed_at = heard, now_s
-            self.worked(self._list(), "list")
+            self.worked("list", self._list)
         self.table.refresh()
 
     async def _list(self) -> None:
@@ -130,7 +130,7 @@ class JobsView(View[Job]):
             pane.show("", ())
             return
         parts = (f"{job.source} → {job.target}", str(job.state), job.job_id, job.callback_result or "")
-        about.update(shorten(" · ".join(part for part in parts if part), max(10, self.size.width - 2)))
+        about.update(one_line(" · ".join(part for part in parts if part)))
         pane.show(job.job_id, _entries(job))
 
     # --- doing things --------------------------------------------------------------------------

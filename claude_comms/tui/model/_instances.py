@@ -132,15 +132,20 @@ def _tell(transcript: Transcript, event: Event) -> None:
         case "turn.stalled":
             transcript.add(EntryKind.TROUBLE, f"nothing has come for {data.get('silent_s')} s", turn_id=turn_id)
         case "turn.completed":
-            reply = data.get("reply", {})
-            text = cost_line(usage_of(reply.get("usage", {})), reply.get("duration_ms"))
-            transcript.add(EntryKind.COST, text, turn_id=turn_id)
+            transcript.add(EntryKind.COST, _cost(data), turn_id=turn_id)
         case "turn.interrupted":
             transcript.add(EntryKind.NOTE, "interrupted", turn_id=turn_id)
         case "turn.failed":
             transcript.add(EntryKind.TROUBLE, error_line(data.get("error", {})), turn_id=turn_id)
         case _:
             pass
+
+
+def _cost(data: Mapping[str, Any]) -> str:
+    try:
+        return cost_line(usage_of(data["reply"]["usage"]), data["reply"].get("duration_ms"))
+    except (KeyError, TypeError, AttributeError):  # of another version
+        return "complete"
 
 
 def _message(transcript: Transcript, data: Mapping[str, Any], turn_id: str) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from claude_comms.text import shorten
 from claude_comms.tui._figures import cost_and_tokens, seconds
 from claude_comms.types import MessageState, Role, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from claude_comms.types import Conversation, Message
 
@@ -176,6 +177,9 @@ def cost_line(usage: Usage, duration_ms: float | None) -> str:
     return f"{cost_and_tokens(usage)}{took}"
 
 
-def error_line(error: Mapping[str, Any]) -> str:
+def error_line(error: object) -> str:
     """An error as events and messages carry it."""
+    if not isinstance(error, Mapping):
+        return str(error)
+    error = cast("Mapping[str, Any]", error)
     return f"{error.get('type', 'error')}: {error.get('message', '')}"

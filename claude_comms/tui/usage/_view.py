@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
 from claude_comms.errors import ClaudeCommsError
-from claude_comms.text import shorten
+from claude_comms.text import one_line
 from claude_comms.tui._figures import cost, cost_and_tokens, count
 from claude_comms.tui._table import Column, ListTable
 from claude_comms.tui._view import FilterLine, View
@@ -79,7 +79,7 @@ class UsageView(View[UsageRow]):
         heard, now_s = self.desk.world.changes["turn"], self.desk.world.clock()
         if heard != self._heard and now_s - self._loaded_at >= _LOADS_EVERY_S:
             self._heard, self._loaded_at = heard, now_s
-            self.worked(self._load(), "load")
+            self.worked("load", self._load)
 
     async def _load(self) -> None:
         span = _WITHIN[self._within][1]
@@ -102,7 +102,7 @@ class UsageView(View[UsageRow]):
         total = sum((row.usage for row in shown if row.usage.cost_usd is not None), Usage(cost_usd=0.0))
         turns = sum(row.turns for row in shown)
         text = f"by {_BY[self._by][1]} · {_WITHIN[self._within][0]} · {turns:,} turns · {cost_and_tokens(total)}"
-        self.query_one("#about", Static).update(shorten(text, max(10, self.size.width - 2)))
+        self.query_one("#about", Static).update(one_line(text))
         self.table.show(shown)
 
     def _cells(self, row: UsageRow) -> list[Cell]:
@@ -127,9 +127,9 @@ class UsageView(View[UsageRow]):
     def action_by(self, step: int) -> None:
         """The next grouping."""
         self._by = (self._by + step) % len(_BY)
-        self.worked(self._load(), "load")
+        self.worked("load", self._load)
 
     def action_within(self) -> None:
         """The next span of time."""
         self._within = (self._within + 1) % len(_WITHIN)
-        self.worked(self._load(), "load")
+        self.worked("load", self._load)
