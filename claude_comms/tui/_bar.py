@@ -44,6 +44,7 @@ class TopBar(Horizontal):
     def __init__(self, views: Sequence[tuple[str, str]]) -> None:
         super().__init__()
         self._views = views
+        self._said = ""
 
     def compose(self) -> ComposeResult:
         """A tab for each screen, and the rest of the line."""
@@ -59,7 +60,10 @@ class TopBar(Horizontal):
     def show_state(self, world: World, feed: Feed) -> None:
         """How things stand, as far as there is room."""
         state = self.query_one("#state", Static)
-        state.update(_fitting(_states(world, feed), state.size.width))
+        text = _fitting(_states(world, feed), state.size.width)
+        if text != self._said:
+            self._said = text
+            state.update(text, layout=False)
 
 
 def _states(world: World, feed: Feed) -> list[str]:

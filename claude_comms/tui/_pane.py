@@ -12,13 +12,16 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from claude_comms.text import shorten
+from claude_comms.tui._blocks import blocks_of
 from claude_comms.tui._text import markdown_lines, plain_lines
 from claude_comms.tui.model import Entry, EntryKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
 __all__ = ["TranscriptPane"]
+
+_Drawn = dict[tuple[str, int, str], list[Strip]]
 
 _SIGNS = {
     EntryKind.TOOL: ("⚙ ", "dim"),
@@ -26,12 +29,14 @@ _SIGNS = {
     EntryKind.TROUBLE: ("✗ ", "bad"),
     EntryKind.COST: ("Σ ", "dim"),
 }
-_LONGEST_WHOLE = 4_000
-"""An answer under way is drawn anew with each piece; of a longer one only what stands behind its last paragraph."""
+_LONGEST_HEAD = 60
 
 
 class TranscriptPane(ScrollView, can_focus=True):
-    """Shows entries, and stays at their end while the reader is there."""
+    """Shows entries, and stays at their end while the reader is there.
+
+    Only as much as fills the screen some times is drawn, from the end backwards, unless `whole` says otherwise.
+    """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"pane--asks", "pane--answers", "pane--dim", "pane--bad", "pane--warn"}
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -46,21 +51,27 @@ class TranscriptPane(ScrollView, can_focus=True):
         self._shown: tuple[object, ...] = ()
         self._about = ""
         self._lines: list[Strip] = []
-        self._drawn: dict[tuple[int, int, bool], list[Strip]] = {}
-        self._settled: dict[int, tuple[int, list[Strip]]] = {}
-        """Of an answer under way: how much of it is drawn for good, and its lines."""
+        self._drawn: _Drawn = {}
+        """What was drawn for the entries that are shown, by kind, width and text."""
+        self._base: Style | None = None
 
-    def show(self, about: str, entries: Iterable[Entry], *, cut: bool = False) -> None:
-        """Show these entries of what `about` names; another one begins at its end."""
-        listed = list(entries)
+    def show(self, about: str, entries: Sequence[Entry], *, cut: bool = False, whole: bool = False) -> None:
+        """Show these entries of what `about` names; another one begins at its end.
+
+        `cut`: something was said before them. `whole`: draw all of them.
+        """
         width = max(10, self.size.width - 1)
-        shown = (about, width, cut, *(entry.stamp for entry in listed))
+        last = entries[-1].stamp if entries else None
+        shown = (about, width, cut, whole, len(entries), entries[0].number if entries else 0, last)
         if shown == self._shown:
             return
         follows = about != self._about or self._at_end()
         self._shown, self._about = shown, about
-        self._lines = self._all_lines(listed, width, cut=cut)
-        self.virtual_size = Size(width, len(self._lines))
+        room = None if whole else max(1_000, self.size.width * self.size.height)
+        self._lines = self._all_lines(entries, width, room, cut=cut)
+        size = Size(width, len(self._lines))
+        if size != self.virtual_size:
+            self.virtual_size = size
         if follows:
             self.scroll_end(animate=False, force=True, immediate=True)
         self.refresh()
@@ -68,61 +79,76 @@ class TranscriptPane(ScrollView, can_focus=True):
     def forget(self) -> None:
         """Draw everything anew: the colours have changed."""
         self._drawn.clear()
-        self._settled.clear()
         self._shown = ()
+
+    def notify_style_update(self) -> None:
+        """Colours may be others."""
+        super().notify_style_update()
+        self._base = None
 
     def _at_end(self) -> bool:
         return self.scroll_offset.y >= self.max_scroll_y - 1
 
-    def _all_lines(self, entries: list[Entry], width: int, *, cut: bool) -> list[Strip]:
-        lines: list[Strip] = []
-        if cut and entries:
-            lines.append(self._line("what was said before is not kept here; see Conversations", "pane--dim"))
-        drawn: dict[tuple[int, int, bool], list[Strip]] = {}
-        before: Entry | None = None
-        for entry in entries:
-            if lines and _stands_apart(before, entry):
-                lines.append(Strip([]))
-            key = (*entry.stamp[:2], entry.open)
-            drawn[key] = self._drawn.get(key) or self._entry(entry, width, headed=_heads(before, entry))
-            lines += drawn[key]
-            before = entry
-        self._drawn = drawn
-        self._settled = {n: kept for n, kept in self._settled.items() if any(e.number == n and e.open for e in entries)}
-        return lines
+    def _all_lines(self, entries: Sequence[Entry], width: int, room: int | None, *, cut: bool) -> list[Strip]:
+        """The lines of the entries, from the last one backwards until `room` characters are drawn."""
+        old, self._drawn = self._drawn, {}
+        parts: list[list[Strip]] = []
+        left = room
+        for at in range(len(entries) - 1, -1, -1):
+            if left is not None and left <= 0:
+                parts.append([self._line("(z shows what was said before)", "pane--dim")])
+                break
+            before = entries[at - 1] if at else None
+            lines, taken = self._entry(entries[at], before, width, old, left)
+            parts.append([Strip([]), *lines] if _stands_apart(before, entries[at]) else lines)
+            left = None if left is None else left - taken
+        else:
+            if cut and entries:
+                parts.append([self._line("(what was said before is not kept here; see Conversations)", "pane--dim")])
+        return [line for part in reversed(parts) for line in part]
 
-    def _entry(self, entry: Entry, width: int, *, headed: bool) -> list[Strip]:
+    def _entry(
+        self,
+        entry: Entry,
+        before: Entry | None,
+        width: int,
+        old: _Drawn,
+        room: int | None,
+    ) -> tuple[list[Strip], int]:
+        """The lines of an entry, the last ones of a long one, and how many characters they say."""
         sign = _SIGNS.get(entry.kind)
         if sign is not None:
             mark, tone = sign
-            return [self._line(f"{mark}{line}", f"pane--{tone}") for line in _plain(entry.text, width - 2)]
+            lines = [self._line(f"{mark}{line}", f"pane--{tone}") for line in _plain(entry.text, width - 2)]
+            return lines, len(entry.text)
+        taken = 0
+        parts: list[list[Strip]] = []
+        for block in reversed(blocks_of(entry.text)):
+            if room is not None and taken >= room:
+                return [line for part in reversed(parts) for line in part], taken
+            key = (entry.kind, width, block)
+            self._drawn[key] = lines = old.get(key) or self._drawn.get(key) or _strips(markdown_lines(block, width))
+            # A blank line stood between this block and the next one.
+            parts.append([*lines, Strip([])] if parts and block.endswith("\n\n") else lines)
+            taken += len(block) + 1
+        if _heads(before, entry):
+            parts.append([self._heading(entry)])
+        return [line for part in reversed(parts) for line in part], taken
+
+    def _heading(self, entry: Entry) -> Strip:
         asks = entry.kind is EntryKind.QUESTION
         does = "asks" if asks else "answers …" if entry.open else "answers"
-        heading = f"{shorten(entry.speaker, 60) or 'somebody'} {does}"
-        head = [self._line(heading, "pane--asks" if asks else "pane--answers")] if headed else []
-        return head + (self._growing(entry, width) if entry.open else _strips(markdown_lines(entry.text, width)))
-
-    def _growing(self, entry: Entry, width: int) -> list[Strip]:
-        """An answer under way: its finished paragraphs are drawn once."""
-        done, lines = self._settled.get(entry.number, (0, []))
-        if done > len(entry.text):
-            done, lines = 0, []
-        if len(entry.text) - done > _LONGEST_WHOLE:
-            end = entry.text.rfind("\n\n", done, len(entry.text) - 1)
-            if end > done and entry.text.count("```", done, end) % 2 == 0:
-                lines = [*lines, *_strips(markdown_lines(entry.text[done:end], width)), Strip([])]
-                done = end + 2
-                self._settled[entry.number] = (done, lines)
-        rest = entry.text[done:]
-        draw = markdown_lines if len(rest) <= 2 * _LONGEST_WHOLE else plain_lines
-        return [*lines, *_strips(draw(rest, width))]
+        heading = f"{shorten(entry.speaker, _LONGEST_HEAD) or 'somebody'} {does}"
+        return self._line(heading, "pane--asks" if asks else "pane--answers")
 
     def _line(self, text: str, component: str) -> Strip:
         return Strip([Segment(text, self.get_component_rich_style(component, partial=True))])
 
     def render_line(self, y: int) -> Strip:
         """One line of what is to be read."""
-        width, base = self.size.width, self.rich_style
+        if self._base is None:
+            self._base = self.rich_style
+        width, base = self.size.width, self._base
         row = self.scroll_offset.y + y
         if row < len(self._lines):
             line = self._lines[row]
@@ -154,8 +180,10 @@ def _plain(text: str, width: int) -> list[str]:
 
 
 def _strips(lines: list[list[Segment]]) -> list[Strip]:
-    """Lines for the screen, of plain styles only."""
-    return [Strip([Segment(part.text, _quiet(part.style)) for part in line]) for line in lines]
+    """Lines for the screen, of plain styles only, without the blank ones around them."""
+    strips = [Strip([Segment(part.text, _quiet(part.style)) for part in line]) for line in lines]
+    said = [at for at, strip in enumerate(strips) if strip.text.strip()]
+    return strips[said[0] : said[-1] + 1] if said else []
 
 
 def _quiet(style: Style | None) -> Style | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ def run_monitor(settings: Settings) -> int:
     from claude_comms.daemon.client import RemoteEngine
     from claude_comms.tui._app import MonitorApp
 
+    # A full collection over all that was imported takes a tenth of a second, and a key waits for it.
+    gc.collect()
+    gc.freeze()
     app = MonitorApp(RemoteEngine(settings, starts=False, reconnect_s=_RECONNECT_S), settings)
     app.run()
     return app.return_code or 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from rich.segment import Segment
+from rich.style import Style as RichStyle
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
@@ -40,6 +41,12 @@ class Column:
     flexible: int = 0
     """Its share of what the others leave; then `width` is the least."""
     from_width: int = 0
+    below_width: int = 10_000
+    """From there on another column says the same with more room."""
+
+    def has_room(self, total: int) -> bool:
+        """Whether a table of `total` columns shows it."""
+        return self.from_width <= total < self.below_width
 
 
 class ListTable(ScrollView, Generic[Item], can_focus=True):
@@ -115,6 +122,9 @@ class ListTable(ScrollView, Generic[Item], can_focus=True):
         self._at_end = tail
         self._row = 0
         self._key: str | None = None
+        self._said: list[object] = []
+        """What the lines of the screen said when they were last looked at."""
+        self._styles: dict[str, Style] = {}
 
     # --- rows ----------------------------------------------------------------------------------
 
@@ -124,11 +134,30 @@ class ListTable(ScrollView, Generic[Item], can_focus=True):
         size = Size(self.size.width, len(items) + 1)
         if size != self.virtual_size:
             self.virtual_size = size
-        if self._tail and self._at_end:
-            self._choose(len(items) - 1)
+        self._choose(len(items) - 1 if self._tail and self._at_end else self._row_of(self._key))
+        self.draw_changed()
+
+    def draw_changed(self) -> None:
+        """Draw those lines of the screen again that say something else than before."""
+        if not self.size.height:
+            return
+        says = [self._says(y) for y in range(self.size.height)]
+        if len(says) != len(self._said):
+            self.refresh()
         else:
-            self._choose(self._row_of(self._key))
-        self.refresh()
+            for y, (new, old) in enumerate(zip(says, self._said, strict=True)):
+                if new != old:
+                    self.refresh_line(y + self.scroll_offset.y)
+        self._said = says
+
+    def _says(self, y: int) -> object:
+        """What line `y` of the screen says."""
+        if y == 0:
+            return self.marked, self.mark, self.columns
+        row = self.scroll_offset.y + y - 1
+        if row >= len(self.items):
+            return self.empty if not self.items else None
+        return row, row == self._row, self._cells_of(self.items[row])
 
     @property
     def chosen(self) -> Item | None:
@@ -165,7 +194,7 @@ class ListTable(ScrollView, Generic[Item], can_focus=True):
         if not self._scroll_to_row():
             # New rows are not yet part of what can be scrolled over.
             self.call_after_refresh(self._scroll_to_row)
-        self.refresh()
+        self.draw_changed()
 
     def _scroll_to_row(self) -> bool:
         """Bring the chosen row onto the screen; whether it was there already."""
@@ -230,7 +259,7 @@ class ListTable(ScrollView, Generic[Item], can_focus=True):
     def _layout(self) -> list[tuple[Column, int]]:
         """The columns that there is room for, and how wide each is."""
         total = self.size.width
-        shown = [column for column in self.columns if total >= column.from_width]
+        shown = [column for column in self.columns if column.has_room(total)]
         left = total - _MARK - sum(column.width + 1 for column in shown)
         shares = sum(column.flexible for column in shown) or 1
         return [(c, c.width + max(0, left) * c.flexible // shares if c.flexible else c.width) for c in shown]
@@ -242,9 +271,9 @@ class ListTable(ScrollView, Generic[Item], can_focus=True):
             return self._header(width)
         row = self.scroll_offset.y + y - 1
         if not self.items and y == 1 and self.empty:
-            return Strip([Segment(fitted("  " + self.empty, width), self._tone("dim"))])
+            return Strip([Segment(fitted("  " + self.empty, width), self._style("") + self._tone("dim"))])
         if row >= len(self.items):
-            return Strip.blank(width, self.rich_style)
+            return Strip.blank(width, self._style(""))
         return self._drawn(self.items[row], width, chosen=row == self._row)
 
     def _header(self, width: int) -> Strip:
@@ -252,26 +281,38 @@ class ListTable(ScrollView, Generic[Item], can_focus=True):
             fitted(column.title + (self.mark if column.title == self.marked else ""), size, right=column.right)
             for column, size in self._layout()
         ]
-        style = self.get_component_rich_style("listtable--header")
-        return Strip([Segment(fitted(" " * _MARK + " ".join(titles), width), style)])
+        return Strip([Segment(fitted(" " * _MARK + " ".join(titles), width), self._style("header"))])
 
     def _drawn(self, item: Item, width: int, *, chosen: bool) -> Strip:
-        base = self.rich_style
-        if chosen:
-            name = "listtable--cursor" if self.has_focus else "listtable--blurred"
-            base = self.get_component_rich_style(name)
-        cells = self._cells_of(item)
+        base = self._style(("cursor" if self.has_focus else "blurred") if chosen else "")
         segments = [Segment("▸ " if chosen else "  ", base)]
-        for (column, size), cell in zip(self._layout(), self._shown(cells), strict=True):
+        for (column, size), cell in zip(self._layout(), self._shown(self._cells_of(item)), strict=True):
             text, tone = (cell, "") if isinstance(cell, str) else cell
-            style = base if not tone or (chosen and tone == "dim") else base + self._tone(tone, colour_only=True)
+            style = base + self._tone(tone) if tone and not (chosen and tone == "dim") else base
             segments += [Segment(fitted(text, size, right=column.right), style), Segment(" ", base)]
         return Strip(segments).adjust_cell_length(width, base).crop(0, width)
 
     def _shown(self, cells: Sequence[Cell]) -> list[Cell]:
         total = self.size.width
-        return [cell for column, cell in zip(self.columns, cells, strict=True) if total >= column.from_width]
+        return [cell for column, cell in zip(self.columns, cells, strict=True) if column.has_room(total)]
 
-    def _tone(self, tone: str, *, colour_only: bool = False) -> Style:
-        style = self.get_component_rich_style(f"listtable--{tone}", partial=colour_only)
-        return style.without_color + style.from_color(style.color) if colour_only else style
+    def _style(self, name: str) -> Style:
+        """A style by name, kept until the colours change: working one out takes longer than drawing a line."""
+        style = self._styles.get(name)
+        if style is None:
+            style = self.get_component_rich_style(f"listtable--{name}") if name else self.rich_style
+            self._styles[name] = style
+        return style
+
+    def _tone(self, tone: str) -> Style:
+        """A colour, and nothing else but what is bold."""
+        style = self._styles.get(f"tone {tone}")
+        if style is None:
+            whole = self.get_component_rich_style(f"listtable--{tone}", partial=True)
+            style = self._styles[f"tone {tone}"] = RichStyle(color=whole.color, bold=whole.bold)
+        return style
+
+    def notify_style_update(self) -> None:
+        """Colours may be others."""
+        super().notify_style_update()
+        self._styles.clear()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, ParamSpec, TypeVar, cast
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from claude_comms.errors import ClaudeCommsError
 from claude_comms.text import printable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from claude_comms.tui.feed import Feed
     from claude_comms.tui.model import World
 
-__all__ = ["Desk", "FilterLine", "View", "write_new"]
+__all__ = ["AboutLine", "Desk", "FilterLine", "View", "write_new"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,6 +67,15 @@ class FilterLine(Input):
 
     class Left(Message):
         """The reader wants to go back to the list."""
+
+
+class AboutLine(Static):
+    """A line about what is chosen."""
+
+    text = ""
+
+    def __init__(self) -> None:
+        super().__init__(id="about", markup=False)
 
 
 class View(Vertical, Generic[Item]):
@@ -117,6 +126,13 @@ class View(Vertical, Generic[Item]):
     def action_filter(self) -> None:
         """Type a filter."""
         self.query_one(FilterLine).focus()
+
+    def tell_about(self, text: str) -> None:
+        """Write the line that says more about what is chosen."""
+        line = self.query_one(AboutLine)
+        if line.text != text:
+            line.text = text
+            line.update(text, layout=False)
 
     @property
     def monitor(self) -> App[int]:

@@ -191,10 +191,13 @@ class BoardJobs:
 class BoardEngine(ScriptEngine):
     """Implements `protocols.Engine` from lists that a test fills."""
 
+    instances: BoardInstances  # pyright: ignore[reportIncompatibleVariableOverride]
+    jobs: BoardJobs  # pyright: ignore[reportIncompatibleVariableOverride]
+
     def __init__(self, *infos: InstanceInfo) -> None:
         super().__init__(ListBus())
-        self.instances = BoardInstances({one.instance_id: one for one in infos})  # pyright: ignore[reportIncompatibleVariableOverride, reportAttributeAccessIssue]
-        self.jobs = BoardJobs()  # pyright: ignore[reportIncompatibleVariableOverride, reportAttributeAccessIssue]
+        self.instances = BoardInstances({one.instance_id: one for one in infos})
+        self.jobs = BoardJobs()
         self.threads: dict[str, Conversation] = {}
         self.grouped_by: list[str] = []
 

@@ -60,7 +60,7 @@ async def test_hostile_text_is_only_text_on_every_screen() -> None:
     async with driven(engine, LARGE) as pilot:
         for kind in ("question", "answer"):
             engine.tell("message.stored", turn(0, role=kind, speaker=HOSTILE, text=HOSTILE, state="complete"))
-        engine.tell("turn.tool_refused", turn(0, tool=HOSTILE, target=HOSTILE, reason=HOSTILE))
+        engine.tell("turn.tool_refused", turn(0, tool=HOSTILE, aimed_at=HOSTILE, reason=HOSTILE))
         engine.tell("turn.failed", turn(0, error={"type": HOSTILE, "message": HOSTILE}), namespace=HOSTILE)
         await until(pilot, lambda: notices(pilot))
         for key in ("1", "z", "z", "2", "3", "4", "5"):

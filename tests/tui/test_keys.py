@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -330,7 +331,7 @@ async def test_a_conversation_shows_what_is_added_to_it() -> None:
         await until(pilot, lambda: "c_00" in screen(pilot))
         thread = engine.threads["c_00"]
         more = answer("c_00", "It was added.")
-        engine.threads["c_00"] = type(thread)(**{**dict(thread), "messages": (*thread.messages, more)})
+        engine.threads["c_00"] = replace(thread, messages=(*thread.messages, more))
         engine.tell(
             "message.stored", turn(0, role="answer", speaker="arangodb", text="It was added.", state="complete")
         )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.widgets import Static
 
 from claude_comms.errors import ClaudeCommsError
 from claude_comms.text import one_line
@@ -15,7 +14,7 @@ from claude_comms.tui._figures import day_and_time
 from claude_comms.tui._pane import TranscriptPane
 from claude_comms.tui._table import Column, ListTable
 from claude_comms.tui._threads import ask_anew, ask_in, export_thread
-from claude_comms.tui._view import FilterLine, View
+from claude_comms.tui._view import AboutLine, FilterLine, View
 from claude_comms.tui.model import Transcript, entries_of
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ class ConversationsView(View[_Row]):
         """The search, the list, a line about the chosen one, and its messages."""
         yield FilterLine("/ search in all messages")
         yield ListTable(_COLUMNS, lambda row: row.thread_id, _cells, empty=_EMPTY)
-        yield Static(id="about", markup=False)
+        yield AboutLine()
         yield TranscriptPane(empty="Choose a conversation.")
 
     def on_mount(self) -> None:
@@ -160,12 +159,13 @@ class ConversationsView(View[_Row]):
         self._thread.seed(entries_of(conversation))
         self._loaded = thread_id
         parts = (f"{conversation.source} → {conversation.target}", conversation.thread_id, conversation.title)
-        self.query_one("#about", Static).update(one_line(" · ".join(parts)))
+        self.tell_about(one_line(" · ".join(parts)))
         self._show_thread()
 
     def _show_thread(self) -> None:
         if self._loaded is not None:
-            self.query_one(TranscriptPane).show(self._loaded, self._thread.entries, cut=self._thread.cut)
+            pane, thread = self.query_one(TranscriptPane), self._thread
+            pane.show(self._loaded, thread.entries, cut=thread.cut, whole=self.has_class("zoomed"))
 
     def action_zoom(self) -> None:
         """The thread on the whole screen, and back."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.widgets import Static
 
 from claude_comms.events import Event, Missed, Priority
 from claude_comms.text import one_line
 from claude_comms.tui._figures import clock
 from claude_comms.tui._table import Column, ListTable
-from claude_comms.tui._view import FilterLine, View
+from claude_comms.tui._view import AboutLine, FilterLine, View
 from claude_comms.tui.dialogs import ReadingScreen
 from claude_comms.tui.model import EventQuery, in_full, words_of
 
@@ -73,7 +72,7 @@ class EventsView(View[Event | Missed]):
         """The filter, what it leaves, and a line that says so."""
         yield FilterLine("/ filter: turn.*  marker/*  @module  !high  i_01…  words", otherwise=_USUAL)
         yield ListTable(_COLUMNS, _key, _cells, empty="Nothing yet: what happens from now on stands here.", tail=True)
-        yield Static(id="about", markup=False)
+        yield AboutLine()
 
     def bring_up_to_date(self, *, changed: bool) -> None:
         """List what fits, some times a second."""
@@ -100,7 +99,7 @@ class EventsView(View[Event | Missed]):
         focus, held = events.focus.level, events.focus.held_back
         held_back = f"focus {focus}: {held:,} held back, g tells them" if focus != "everything" or held else "focus off"
         text = f"{follows} · {len(table.items):,} of {events.seen:,} events listed · {held_back}"
-        self.query_one("#about", Static).update(one_line(text))
+        self.tell_about(one_line(text))
 
     def action_follow(self) -> None:
         """Go to the newest, and stay there."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.widgets import Static
 
 from claude_comms.errors import ClaudeCommsError
 from claude_comms.text import one_line
@@ -13,7 +12,7 @@ from claude_comms.tui._figures import cost
 from claude_comms.tui._pane import TranscriptPane
 from claude_comms.tui._table import ListTable
 from claude_comms.tui._threads import ask_in, export_thread
-from claude_comms.tui._view import FilterLine, View
+from claude_comms.tui._view import AboutLine, FilterLine, View
 from claude_comms.tui.dialogs import ConfirmDialog
 from claude_comms.tui.instances._attach import attach
 from claude_comms.tui.instances._rows import COLUMNS, SORTED_BY, cells_of, key_of, ordered, searched
@@ -30,6 +29,7 @@ __all__ = ["InstancesView"]
 
 _ORDERS_EVERY_S = 1.0
 """Rows that change places all the time cannot be read."""
+_DRAWS_EVERY_S = 0.2
 _LATEST_MESSAGES = 20
 _EMPTY = "No instances. They come with questions, or: claude-comms start-instance --from SOURCE --to TARGET"
 
@@ -54,20 +54,24 @@ class InstancesView(View[Watched]):
     ]
     _sorted_by = "PAIR"
     _backwards = False
-    _ordered_at = float("-inf")
+    _ordered_at = _drawn_at = float("-inf")
     _order: tuple[str, ...] = ()
 
     def compose(self) -> ComposeResult:
         """The filter, the list, a line about the chosen one, and its output."""
         yield FilterLine("/ filter: state, module, backend, model, id …")
         yield ListTable(COLUMNS, key_of, self._cells, empty=_EMPTY)
-        yield Static(id="about", markup=False)
+        yield AboutLine()
         yield TranscriptPane(empty="Nothing was asked yet.")
 
     def bring_up_to_date(self, *, changed: bool) -> None:
-        """Rows, the line between, output."""
+        """Rows and the line between now; the output some times a second, and so that a key gets in before it."""
         self.table.show(self._rows())
-        self._show_chosen()
+        self._say_who()
+        now_s = self.desk.world.clock()
+        if now_s - self._drawn_at >= _DRAWS_EVERY_S:
+            self._drawn_at = now_s
+            self.call_later(self._show_output)
 
     # --- rows ----------------------------------------------------------------------------------
 
@@ -112,23 +116,26 @@ class InstancesView(View[Watched]):
 
     # --- the chosen one ------------------------------------------------------------------------
 
-    def _show_chosen(self) -> None:
-        about, pane = self.query_one("#about", Static), self.query_one(TranscriptPane)
+    def _say_who(self) -> None:
+        self.tell_about(one_line(_line_about(self.chosen.info)) if self.chosen is not None else "")
+
+    def _show_output(self) -> None:
+        pane = self.query_one(TranscriptPane)
         watched = self.chosen
         if watched is None:
-            about.update("")
             pane.show("", ())
             return
-        about.update(one_line(_line_about(watched.info)))
-        pane.show(key_of(watched), watched.transcript.entries, cut=watched.transcript.cut)
+        said = watched.transcript
+        pane.show(key_of(watched), said.entries, cut=said.cut, whole=self.has_class("zoomed"))
         if not watched.seeded and watched.info.thread_id is not None:
             watched.seeded = True
             self.worked("seed", self._seed, watched, watched.info.thread_id)
 
     def on_list_table_chosen(self, event: ListTable.Chosen) -> None:
-        """Another one's output."""
+        """Another one: who it is at once, its output with the next frame."""
         event.stop()
-        self._show_chosen()
+        self._say_who()
+        self._drawn_at = float("-inf")
 
     async def _seed(self, watched: Watched, thread_id: str) -> None:
         """Put before its output what its conversation held before this monitor came."""

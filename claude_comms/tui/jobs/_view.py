@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.binding import Binding, BindingType
-from textual.widgets import Static
 
 from claude_comms.errors import ClaudeCommsError
 from claude_comms.jobs import Job, JobState
@@ -14,7 +13,7 @@ from claude_comms.tui._figures import age, seconds
 from claude_comms.tui._pane import TranscriptPane
 from claude_comms.tui._table import Column, ListTable
 from claude_comms.tui._threads import ask_anew, export_thread
-from claude_comms.tui._view import FilterLine, View
+from claude_comms.tui._view import AboutLine, FilterLine, View
 from claude_comms.tui.dialogs import ConfirmDialog
 from claude_comms.tui.model import Entry, EntryKind, contains_all, cost_line, error_line, usage_of
 
@@ -87,7 +86,7 @@ class JobsView(View[Job]):
         """The filter, the list, a line about the chosen one, question and answer."""
         yield FilterLine("/ filter: state, module, words of the question, id …")
         yield ListTable(_COLUMNS, lambda job: job.job_id, _cells, empty=_EMPTY)
-        yield Static(id="about", markup=False)
+        yield AboutLine()
         yield TranscriptPane(empty="")
 
     def bring_up_to_date(self, *, changed: bool) -> None:
@@ -96,7 +95,7 @@ class JobsView(View[Job]):
         if heard != self._heard and now_s - self._listed_at >= _LISTS_EVERY_S:
             self._heard, self._listed_at = heard, now_s
             self.worked("list", self._list)
-        self.table.refresh()
+        self.table.draw_changed()
 
     async def _list(self) -> None:
         try:
@@ -124,14 +123,14 @@ class JobsView(View[Job]):
 
     def _show_chosen(self) -> None:
         job = self.chosen
-        about, pane = self.query_one("#about", Static), self.query_one(TranscriptPane)
+        pane = self.query_one(TranscriptPane)
         if job is None:
-            about.update("")
+            self.tell_about("")
             pane.show("", ())
             return
         parts = (f"{job.source} → {job.target}", str(job.state), job.job_id, job.callback_result or "")
-        about.update(one_line(" · ".join(part for part in parts if part)))
-        pane.show(job.job_id, _entries(job))
+        self.tell_about(one_line(" · ".join(part for part in parts if part)))
+        pane.show(job.job_id, _entries(job), whole=self.has_class("zoomed"))
 
     # --- doing things --------------------------------------------------------------------------
 

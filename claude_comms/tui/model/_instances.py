@@ -125,7 +125,7 @@ def _tell(transcript: Transcript, event: Event) -> None:
         case "turn.tool_used":
             transcript.add(EntryKind.TOOL, f"{data.get('tool')} {data.get('arguments', '')}", turn_id=turn_id)
         case "turn.tool_refused":
-            text = f"refused {data.get('tool')} {data.get('target')}: {data.get('reason')}"
+            text = f"refused {data.get('tool')} {data.get('aimed_at', '')}: {data.get('reason')}"
             transcript.add(EntryKind.TROUBLE, text, turn_id=turn_id)
         case "turn.retried":
             transcript.add(EntryKind.NOTE, f"tried again: {data.get('reason')}", turn_id=turn_id)

@@ -49,7 +49,7 @@ def _completed(data: Mapping[str, Any]) -> str:
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "turn.started": lambda data: f"over {data['backend']} · {data['model']}",
     "turn.tool_used": lambda data: f"{data['tool']} {data.get('arguments', '')}",
-    "turn.tool_refused": lambda data: f"{data['tool']} {data['target']}: {data['reason']}",
+    "turn.tool_refused": lambda data: f"{data['tool']} {data['aimed_at']}: {data['reason']}",
     "turn.retried": lambda data: f"try {data['attempt']}: {data['reason']}; again in {data['wait_s']:.1f} s",
     "turn.stalled": lambda data: f"silent for {data['silent_s']:.0f} s",
     "turn.completed": _completed,

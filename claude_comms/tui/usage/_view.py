@@ -6,13 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.widgets import Static
 
 from claude_comms.errors import ClaudeCommsError
 from claude_comms.text import one_line
 from claude_comms.tui._figures import cost, cost_and_tokens, count
 from claude_comms.tui._table import Column, ListTable
-from claude_comms.tui._view import FilterLine, View
+from claude_comms.tui._view import AboutLine, FilterLine, View
 from claude_comms.tui.model import contains_all
 from claude_comms.types import Usage, UsageRow
 
@@ -71,7 +70,7 @@ class UsageView(View[UsageRow]):
     def compose(self) -> ComposeResult:
         """The filter, what is shown, the rows."""
         yield FilterLine("/ filter: names …")
-        yield Static(id="about", markup=False)
+        yield AboutLine()
         yield ListTable(_COLUMNS, lambda row: row.group, self._cells, empty="No turns in that time.")
 
     def bring_up_to_date(self, *, changed: bool) -> None:
@@ -102,7 +101,7 @@ class UsageView(View[UsageRow]):
         total = sum((row.usage for row in shown if row.usage.cost_usd is not None), Usage(cost_usd=0.0))
         turns = sum(row.turns for row in shown)
         text = f"by {_BY[self._by][1]} · {_WITHIN[self._within][0]} · {turns:,} turns · {cost_and_tokens(total)}"
-        self.query_one("#about", Static).update(one_line(text))
+        self.tell_about(one_line(text))
         self.table.show(shown)
 
     def _cells(self, row: UsageRow) -> list[Cell]:
