@@ -39,6 +39,7 @@ _FRAME_S = 0.1
 _AT_LEAST_EVERY_S = 1.0
 """Ages and rates change when nothing happens, too."""
 _ALARMS_EVERY_S = 2.0
+_TIDIES_EVERY_S = 20.0
 _VIEWS: dict[str, type[View[object]]] = {
     "instances": InstancesView,
     "conversations": ConversationsView,
@@ -50,7 +51,10 @@ _THEMES = ("textual-dark", "textual-light")
 
 
 class MonitorApp(App[int]):
-    """Shows what the daemon of `engine` does. It opens the engine, and closes it at its end."""
+    """Shows what the daemon of `engine` does. It opens the engine, and closes it at its end.
+
+    `tidy` is called now and then, for what costs a moment. `clock` gives the seconds that rates are made of.
+    """
 
     TITLE = "claude-comms"
     CSS_PATH = "monitor.tcss"
@@ -74,6 +78,7 @@ class MonitorApp(App[int]):
         *,
         clock: Callable[[], float] = time.monotonic,
         theme: str = _THEMES[0],
+        tidy: Callable[[], object] | None = None,
     ) -> None:
         super().__init__()
         self.world = World(clock)
@@ -81,6 +86,7 @@ class MonitorApp(App[int]):
         self.desk = Desk(engine, self.world, self.feed, settings)
         self.theme = theme
         self._engine = engine
+        self._tidy = tidy
         self._shown_at = self._alarmed_at = float("-inf")
 
     def compose(self) -> ComposeResult:
@@ -96,6 +102,8 @@ class MonitorApp(App[int]):
         """Begin to follow, and to show."""
         self.run_worker(self.feed.run(), name="feed", exit_on_error=True)
         self.set_interval(_FRAME_S, self._frame)
+        if self._tidy is not None:
+            self.set_interval(_TIDIES_EVERY_S, self._tidy)
         self.action_show_view("instances")
 
     async def on_unmount(self) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from textual.app import App
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+
+from claude_comms.tui._view import View
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -18,9 +21,8 @@ class MonitorCommands(Provider):
     def _found(self) -> Iterator[tuple[str, str, Callable[[], Awaitable[bool] | None]]]:
         for active in self.screen.active_bindings.values():
             binding = active.binding
-            if binding.description and not binding.action.startswith(
-                ("move(", "page(", "edge(", "scroll", "app.focus")
-            ):
+            ours = isinstance(active.node, (View, App)) and binding.action != "command_palette"
+            if ours and binding.description:
                 key = self.app.get_key_display(binding)
 
                 async def run(action: str = binding.action, node: object = active.node) -> bool:

@@ -50,6 +50,8 @@ class TranscriptPane(ScrollView, can_focus=True):
         self.empty = empty
         self._shown: tuple[object, ...] = ()
         self._about = ""
+        self._given: tuple[str, Sequence[Entry], bool, bool] = ("", (), False, False)
+        self._sticks = True
         self._lines: list[Strip] = []
         self._drawn: _Drawn = {}
         """What was drawn for the entries that are shown, by kind, width and text."""
@@ -60,21 +62,41 @@ class TranscriptPane(ScrollView, can_focus=True):
 
         `cut`: something was said before them. `whole`: draw all of them.
         """
+        self._given = (about, entries, cut, whole)
+        if not self.size.width:  # it is not on the screen yet
+            return
         width = max(10, self.size.width - 1)
         last = entries[-1].stamp if entries else None
         shown = (about, width, cut, whole, len(entries), entries[0].number if entries else 0, last)
         if shown == self._shown:
             return
-        follows = about != self._about or self._at_end()
+        self._sticks = about != self._about or self._sticks
         self._shown, self._about = shown, about
         room = None if whole else max(1_000, self.size.width * self.size.height)
         self._lines = self._all_lines(entries, width, room, cut=cut)
         size = Size(width, len(self._lines))
         if size != self.virtual_size:
             self.virtual_size = size
-        if follows:
-            self.scroll_end(animate=False, force=True, immediate=True)
+        self._keep_to_end()
+        # New lines are not yet part of what can be scrolled over.
+        self.call_after_refresh(self._keep_to_end)
         self.refresh()
+
+    def _keep_to_end(self) -> None:
+        if self._sticks:
+            self.scroll_end(animate=False, force=True, immediate=True)
+
+    def on_resize(self) -> None:
+        """Draw it for the new width, and stay at the end where the reader is there."""
+        about, entries, cut, whole = self._given
+        self.show(about, entries, cut=cut, whole=whole)
+        self._keep_to_end()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Whether the reader is at the end."""
+        super().watch_scroll_y(old_value, new_value)
+        if self.size.height:
+            self._sticks = new_value >= self.max_scroll_y - 1
 
     def forget(self) -> None:
         """Draw everything anew: the colours have changed."""
@@ -85,9 +107,6 @@ class TranscriptPane(ScrollView, can_focus=True):
         """Colours may be others."""
         super().notify_style_update()
         self._base = None
-
-    def _at_end(self) -> bool:
-        return self.scroll_offset.y >= self.max_scroll_y - 1
 
     def _all_lines(self, entries: Sequence[Entry], width: int, room: int | None, *, cut: bool) -> list[Strip]:
         """The lines of the entries, from the last one backwards until `room` characters are drawn."""

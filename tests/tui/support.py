@@ -31,7 +31,7 @@ from claude_comms.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
 
     from textual.pilot import Pilot
 
@@ -115,8 +115,15 @@ def conversation(number: int, text: str = ANSWER, title: str = "How should I sto
 def job(number: int, state: JobState, **other: Any) -> Job:
     values: dict[str, Any] = {"thread_id": f"c_{number:02}", "prompt": f"Design schema {number}.", **other}
     created = datetime.now(UTC) - timedelta(minutes=5 * number + 5, seconds=10)
-    given = {"job_id": f"j_{number:02}", "state": state, "source": "marker", "target": "arangodb", "priority": 0}
-    return Job(**{**given, "created_at": created, **values})
+    given: dict[str, Any] = {
+        "job_id": f"j_{number:02}",
+        "state": state,
+        "source": "marker",
+        "target": "arangodb",
+        "priority": 0,
+    }
+    known: dict[str, Any] = {**given, "created_at": created, **values}
+    return Job(**known)
 
 
 @dataclass
@@ -191,13 +198,14 @@ class BoardJobs:
 class BoardEngine(ScriptEngine):
     """Implements `protocols.Engine` from lists that a test fills."""
 
-    instances: BoardInstances  # pyright: ignore[reportIncompatibleVariableOverride]
-    jobs: BoardJobs  # pyright: ignore[reportIncompatibleVariableOverride]
+    instances: BoardInstances
+    jobs: BoardJobs
 
     def __init__(self, *infos: InstanceInfo) -> None:
         super().__init__(ListBus())
-        self.instances = BoardInstances({one.instance_id: one for one in infos})
-        self.jobs = BoardJobs()
+        known = {one.instance_id: one for one in infos}
+        self.instances = BoardInstances(known)  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.jobs = BoardJobs()  # pyright: ignore[reportIncompatibleVariableOverride]
         self.threads: dict[str, Conversation] = {}
         self.grouped_by: list[str] = []
 
@@ -253,7 +261,7 @@ async def until(pilot: Pilot[Any], true: Callable[[], object], *, within_s: floa
 
 
 @asynccontextmanager
-async def driven(engine: Any, size: tuple[int, int] = SMALL, **options: Any) -> AsyncIterator[Pilot[Any]]:
+async def driven(engine: Any, size: tuple[int, int] = SMALL, **options: Any) -> AsyncGenerator[Pilot[Any]]:
     """The monitor on a screen of `size`, once it has seen the daemon."""
     app = MonitorApp(engine, Settings.load({}), **options)
     async with app.run_test(size=size) as pilot:

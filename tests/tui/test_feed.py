@@ -22,7 +22,7 @@ from claude_comms.tui.model import EventQuery, World
 from tui.support import BoardEngine, driven, info, notices, screen, turn, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +33,7 @@ def seqs(world: World) -> list[int]:
 
 
 @asynccontextmanager
-async def fed(engine: BoardEngine, world: World) -> AsyncIterator[Feed]:
+async def fed(engine: BoardEngine, world: World) -> AsyncGenerator[Feed]:
     """A feed that follows, and is cancelled at the end."""
     feed = Feed(engine, world, changed=lambda: None)
     running = asyncio.create_task(feed.run())
@@ -75,7 +75,7 @@ async def test_reading_waits_for_the_screen_and_loses_nothing() -> None:
         for _ in range(100):
             await asyncio.sleep(0)
         assert feed.waiting == 5_000
-        await so_soon(lambda: feed.take(time.monotonic) is not None and world.events.seen == 12_000)
+        await so_soon(lambda: feed.take(time.monotonic) and world.events.seen == 12_000)
 
 
 class Vanishing(BoardEngine):
@@ -93,7 +93,7 @@ class Vanishing(BoardEngine):
                 raise DaemonNotRunningError("no daemon is running. Start it: claude-comms daemon start")
             return await entered()
 
-        subscription.__class__ = type("Late", (type(subscription),), {"__aenter__": lambda _: enter()})
+        subscription.__aenter__ = enter
         return subscription
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,10 @@ from hypothesis import strategies as st
 from claude_comms.jobs import JobState
 from claude_comms.tui._text import fitted, markdown_lines, plain_lines
 from tui.support import LARGE, BoardEngine, conversation, driven, info, job, notices, screen, turn, until
+
+if TYPE_CHECKING:
+    from rich.segment import Segment
+    from textual.pilot import Pilot
 
 HOSTILE = (
     "\x1b[2J\x1b]0;owned\x07\x1b]8;;file:///etc/passwd\x1b\\click\x1b]8;;\x1b\\ \x9b31m\u202egnp.exe [red]red[/red]"
@@ -18,8 +24,8 @@ HOSTILE = (
 pytestmark = pytest.mark.anyio
 
 
-def drawn(lines: list[list[object]]) -> str:
-    return "\n".join("".join(part.text for part in line) for line in lines)  # pyright: ignore[reportAttributeAccessIssue]
+def drawn(lines: list[list[Segment]]) -> str:
+    return "\n".join("".join(part.text for part in line) for line in lines)
 
 
 def harmless(text: str) -> bool:
@@ -31,7 +37,7 @@ def harmless(text: str) -> bool:
 @given(st.text(max_size=300), st.integers(1, 120))
 def test_no_text_is_an_error_or_leaves_an_escape(text: str, width: int) -> None:
     for lines in (markdown_lines(text, width), plain_lines(text, width)):
-        assert harmless(drawn(lines))  # pyright: ignore[reportArgumentType]
+        assert harmless(drawn(lines))
         assert all(part.style is None or (part.style.link is None and not part.style.meta) for p in lines for part in p)
     assert harmless(fitted(text, width))
 
@@ -42,9 +48,9 @@ def test_no_markdown_is_an_error(parts: list[str]) -> None:
 
 
 def test_a_link_is_text_with_its_address_and_html_is_text() -> None:
-    shown = drawn(markdown_lines(HOSTILE, 400))  # pyright: ignore[reportArgumentType]
+    shown = drawn(markdown_lines(HOSTILE, 400))
     assert "[a](file:///etc/passwd)" in shown
-    assert "guide (https://example.org)" in drawn(markdown_lines("[guide](https://example.org)", 400))  # pyright: ignore[reportArgumentType]
+    assert "guide (https://example.org)" in drawn(markdown_lines("[guide](https://example.org)", 400))
     assert "<b>bold</b>" in shown
     assert "[link=file:///etc/passwd]link[/link]" in shown
 
@@ -80,9 +86,9 @@ async def test_hostile_text_is_only_text_on_every_screen() -> None:
         assert harmless(screen(pilot))
 
 
-def acting(pilot: object) -> list[str]:
+def acting(pilot: Pilot[Any]) -> list[str]:
     """What on the screen is a link, or would do something when clicked."""
-    strips = pilot.app.screen._compositor.render_strips()  # pyright: ignore[reportAttributeAccessIssue]
+    strips = pilot.app.screen._compositor.render_strips()
     return [
         part.text
         for strip in strips

@@ -24,7 +24,7 @@ __all__ = ["EventsView"]
 _COLUMNS = (
     Column("TIME", 8),
     Column("TYPE", 21),
-    Column("WHERE", 12, flexible=1),
+    Column("WHERE", 17, flexible=1),
     Column("WHAT", 20, flexible=3),
     Column("SUBJECT", 16, from_width=140),
     Column("SEQ", 9, right=True, from_width=120),
@@ -95,10 +95,10 @@ class EventsView(View[Event | Missed]):
 
     def _say_where(self) -> None:
         events, table = self.desk.world.events, self.table
-        follows = "following" if table.at_end else "not following (End follows)"
+        follows = "following" if table.at_end else "not following (End)"
         focus, held = events.focus.level, events.focus.held_back
-        held_back = f"focus {focus}: {held:,} held back, g tells them" if focus != "everything" or held else "focus off"
-        text = f"{follows} · {len(table.items):,} of {events.seen:,} events listed · {held_back}"
+        held_back = f" · focus {focus}: {held:,} held back (g)" if focus != "everything" or held else ""
+        text = f"{follows} · {len(table.items):,} of {events.seen:,} events listed{held_back}"
         self.tell_about(one_line(text))
 
     def action_follow(self) -> None:

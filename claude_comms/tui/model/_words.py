@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from claude_comms.events import kind_of
 from claude_comms.text import shorten
 
 if TYPE_CHECKING:
@@ -18,20 +19,20 @@ _WIDTH = 300
 
 
 def words_of(event: Event) -> str:
-    """What it says beyond its type, on one harmless line; maybe empty."""
+    """What it says, or else what its type means, on one harmless line."""
     told = _WORDS.get(event.type)
     try:
         text = told(event.data) if told is not None else _in_general(event.data)
     except (KeyError, TypeError, ValueError, AttributeError):  # of another version
         text = _in_general(event.data)
-    return shorten(text, _WIDTH)
+    return shorten(text or kind_of(event.type).meaning, _WIDTH)
 
 
 def _in_general(data: Mapping[str, Any]) -> str:
     error = data.get("error")
     if isinstance(error, Mapping):
         return _error(cast("Mapping[str, Any]", error))
-    said = (data.get(name) for name in ("reason", "failure", "text", "message", "title", "name", "state"))
+    said = (data.get(name) for name in ("reason", "failure", "text", "message", "title"))
     return next((str(value) for value in said if value), "")
 
 

@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 
 from claude_comms.errors import ClaudeCommsError
 from claude_comms.text import one_line
-from claude_comms.tui._figures import cost, cost_and_tokens, count
+from claude_comms.tui._figures import cost, count
 from claude_comms.tui._table import Column, ListTable
 from claude_comms.tui._view import AboutLine, FilterLine, View
 from claude_comms.tui.model import contains_all
@@ -100,7 +100,7 @@ class UsageView(View[UsageRow]):
         self._most = max((row.usage.cost_usd or 0.0 for row in shown), default=0.0)
         total = sum((row.usage for row in shown if row.usage.cost_usd is not None), Usage(cost_usd=0.0))
         turns = sum(row.turns for row in shown)
-        text = f"by {_BY[self._by][1]} · {_WITHIN[self._within][0]} · {turns:,} turns · {cost_and_tokens(total)}"
+        text = f"by {_BY[self._by][1]} · {_WITHIN[self._within][0]} · {turns:,} turns · {_sum(total)}"
         self.tell_about(one_line(text))
         self.table.show(shown)
 
@@ -132,3 +132,10 @@ class UsageView(View[UsageRow]):
         """The next span of time."""
         self._within = (self._within + 1) % len(_WITHIN)
         self.worked("load", self._load)
+
+
+def _sum(usage: Usage) -> str:
+    read = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
+    return (
+        f"{cost(usage.cost_usd) if usage.cost_usd else 'no cost'} · {count(read)} in, {count(usage.output_tokens)} out"
+    )

@@ -35,6 +35,7 @@ COMMANDS = {
     "cancel-job": "Background questions",
     "daemon": "This machine",
     "usage": "This machine",
+    "monitor": "This machine",
     "demo": "This machine",
     "doctor": "This machine",
     "config": "This machine",
@@ -70,7 +71,9 @@ def test_help_fits_80_columns_and_cuts_nothing(command: str) -> None:
     assert "..." not in text.replace("[ARGS]...", "")
 
 
-@pytest.mark.parametrize("command", [*(name for name in COMMANDS if name not in (*GROUPS, "attach-instance")), *INNER])
+@pytest.mark.parametrize(
+    "command", [*(name for name in COMMANDS if name not in (*GROUPS, "attach-instance", "monitor")), *INNER]
+)
 def test_every_command_can_answer_as_json(command: str) -> None:
     assert "--json" in help_of(*command.split())
 
