@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual.app import App
 from textual.command import DiscoveryHit, Hit, Hits, Provider
@@ -21,12 +21,13 @@ class MonitorCommands(Provider):
     def _found(self) -> Iterator[tuple[str, str, Callable[[], Awaitable[bool] | None]]]:
         for active in self.screen.active_bindings.values():
             binding = active.binding
-            ours = isinstance(active.node, (View, App)) and binding.action != "command_palette"
+            node: Any = active.node
+            ours = isinstance(node, (View, App)) and binding.action != "command_palette"
             if ours and binding.description:
                 key = self.app.get_key_display(binding)
 
-                async def run(action: str = binding.action, node: object = active.node) -> bool:
-                    return await self.app.run_action(action, node)  # pyright: ignore[reportArgumentType]
+                async def run(action: str = binding.action, node: Any = node) -> bool:
+                    return await self.app.run_action(action, node)
 
                 yield binding.description, f"key {key}", run
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from claude_comms.settings import Settings
 
-__all__ = ["run_monitor"]
+__all__ = ["run_monitor", "tidy"]
 
 _RECONNECT_S = 1.0
 """For how long a call waits for a daemon that is away. Short: the monitor says so, and goes on trying by itself."""
@@ -27,11 +27,11 @@ def run_monitor(settings: Settings) -> int:
     gc.collect()
     gc.freeze()
     engine = RemoteEngine(settings, starts=False, reconnect_s=_RECONNECT_S)
-    app = MonitorApp(engine, settings, tidy=_tidy)
+    app = MonitorApp(engine, settings, tidy=tidy)
     app.run()
     return app.return_code or 0
 
 
-def _tidy() -> None:
-    """A function of our own: Textual looks at the signature of what it calls, and a built-in's breaks it."""
+def tidy() -> None:
+    """Collect garbage. Textual looks at the signature of what it calls, and the built-in's would not do."""
     gc.collect()
