@@ -24,7 +24,7 @@ def _one(digest: Digest) -> str:
     lines = [f"{digest.count:,} events, {digest.first_seq} to {digest.last_seq}"]
     for line in digest.lines:
         mark = "!" if line.attention else " "
-        lines.append(f"{mark} {line.count:>6,}  {line.type:<18} {line.namespace.replace('/', ' → ')}")
+        lines.append(f"{mark} {line.count:>6,}  {line.type:<21} {line.namespace.replace('/', ' → ')}")
         lines += [f"            {text}" for text in line.texts[-2:]]
     if digest.left_out:
         lines.append(f"  {digest.left_out:>6,}  of further kinds")

@@ -145,6 +145,8 @@ class TranscriptPane(ScrollView, can_focus=True):
         for block in reversed(blocks_of(entry.text)):
             if room is not None and taken >= room:
                 return [line for part in reversed(parts) for line in part], taken
+            if not block.strip():
+                continue
             key = (entry.kind, width, block)
             self._drawn[key] = lines = old.get(key) or self._drawn.get(key) or _strips(markdown_lines(block, width))
             # A blank line stood between this block and the next one.
