@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +22,7 @@ __all__ = ["Entry", "EntryKind", "Transcript", "cost_line", "entries_of", "error
 _LONGEST_NOTE = 400
 _MOST_CHARACTERS = 64_000
 _MOST_ENTRIES = 200
+_MOST_PARTS = 200
 _numbers = itertools.count(1)
 
 
@@ -37,22 +37,56 @@ class EntryKind(StrEnum):
     COST = "cost"
 
 
-@dataclass(slots=True)
 class Entry:
-    """One thing that was said or done. `text` of an answer under way grows; nothing else changes."""
+    """One thing that was said or done. `text` of an answer under way grows; nothing else changes.
 
-    kind: EntryKind
-    text: str
-    speaker: str = ""
-    turn_id: str = ""
-    open: bool = False
-    """More of it may come."""
-    number: int = field(default_factory=lambda: next(_numbers))
+    Pieces are joined when somebody reads the text, or when they are many: an answer is told in thousands of them.
+    """
+
+    __slots__ = ("_parts", "kind", "number", "open", "size", "speaker", "turn_id")
+
+    def __init__(
+        self,
+        kind: EntryKind,
+        text: str,
+        speaker: str = "",
+        turn_id: str = "",
+        *,
+        is_open: bool = False,
+        number: int | None = None,
+    ) -> None:
+        self.kind = kind
+        self.speaker = speaker
+        self.turn_id = turn_id
+        self.open = is_open
+        """More of it may come."""
+        self.number = next(_numbers) if number is None else number
+        self.size = len(text)
+        self._parts = [text]
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        if len(self._parts) > 1:
+            self._parts = ["".join(self._parts)]
+        return self._parts[0]
+
+    @text.setter
+    def text(self, text: str) -> None:
+        self._parts = [text]
+        self.size = len(text)
+
+    def grow(self, piece: str) -> None:
+        """A piece more."""
+        self._parts.append(piece)
+        self.size += len(piece)
+        if len(self._parts) > _MOST_PARTS:
+            self._parts = ["".join(self._parts)]
 
     @property
     def stamp(self) -> tuple[int, int, bool]:
         """Differs where it has to be drawn anew."""
-        return self.number, len(self.text), self.open
+        return self.number, self.size, self.open
 
 
 class Transcript:
@@ -70,7 +104,7 @@ class Transcript:
         self.close()
         if kind not in (EntryKind.QUESTION, EntryKind.ANSWER):
             text = shorten(text, _LONGEST_NOTE)
-        self._append(Entry(kind, text[-self._most_characters :], speaker, turn_id, open=is_open))
+        self._append(Entry(kind, text[-self._most_characters :], speaker, turn_id, is_open=is_open))
 
     def piece(self, text: str, *, speaker: str, turn_id: str) -> None:
         """A piece of an answer: to the open one, else it begins one."""
@@ -78,12 +112,12 @@ class Transcript:
         if last is None or not last.open or last.turn_id != turn_id:
             self.add(EntryKind.ANSWER, text, speaker=speaker, turn_id=turn_id, is_open=True)
             return
-        last.text += text
+        last.grow(text)
         self._characters += len(text)
-        if len(last.text) > self._most_characters:
-            self._characters -= len(last.text)
+        if last.size > self._most_characters:
+            self._characters -= last.size
             last.text = "…" + last.text[-self._most_characters // 2 :]
-            self._characters += len(last.text)
+            self._characters += last.size
             self.cut = True
         self._trim()
 
@@ -107,11 +141,11 @@ class Transcript:
     def seed(self, entries: Iterable[Entry]) -> None:
         """Put older entries before what is known."""
         for entry in reversed(list(entries)):
-            if self._characters + len(entry.text) > self._most_characters or len(self.entries) >= _MOST_ENTRIES:
+            if self._characters + entry.size > self._most_characters or len(self.entries) >= _MOST_ENTRIES:
                 self.cut = True
                 return
             self.entries.appendleft(entry)
-            self._characters += len(entry.text)
+            self._characters += entry.size
 
     @property
     def last_answer(self) -> str:
@@ -129,17 +163,17 @@ class Transcript:
         self.entries = deque(entry for entry in self.entries if entry.number not in gone)
         keep.text = text
         keep.number = next(_numbers)
-        self._characters = sum(len(entry.text) for entry in self.entries)
+        self._characters = sum(entry.size for entry in self.entries)
         self._trim()
 
     def _append(self, entry: Entry) -> None:
         self.entries.append(entry)
-        self._characters += len(entry.text)
+        self._characters += entry.size
         self._trim()
 
     def _trim(self) -> None:
         while len(self.entries) > 1 and (self._characters > self._most_characters or len(self.entries) > _MOST_ENTRIES):
-            self._characters -= len(self.entries.popleft().text)
+            self._characters -= self.entries.popleft().size
             self.cut = True
 
 
