@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Conversation,
         InstanceInfo,
         InstanceLimits,
+        Load,
         Pair,
         Preview,
         Question,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
         UsageRow,
     )
 
-__all__ = ["Engine", "Instances", "Jobs", "Turn", "UsageBy"]
+__all__ = ["Engine", "HostedEngine", "Instances", "Jobs", "Turn", "UsageBy"]
 
 UsageBy = Literal["pair", "source", "target", "backend", "model", "day", "all"]
 """What usage may be grouped by."""
@@ -82,8 +83,11 @@ class Instances(Protocol):
         """
         ...
 
-    async def list(self) -> list[InstanceInfo]:
-        """The living ones, oldest first."""
+    async def list(self, *, check: bool = False) -> list[InstanceInfo]:
+        """The living ones, and those that failed and were not stopped since, oldest first.
+
+        With `check`, once each that is idle has shown that it answers: one that does not gives up its process.
+        """
         ...
 
     async def get(self, wanted: str) -> InstanceInfo:
@@ -100,6 +104,13 @@ class Instances(Protocol):
 
     async def interrupt(self, wanted: str) -> InstanceInfo:
         """Stop the running turn; without one nothing happens."""
+        ...
+
+    async def hibernate(self, wanted: str) -> InstanceInfo:
+        """Have it give up its process and keep its session; its next question opens that again.
+
+        InstanceStateError for one that is busy, starting, or ended. A paused one stays paused.
+        """
         ...
 
     async def stop(self, wanted: str) -> InstanceInfo:
@@ -225,4 +236,16 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Interrupt what runs, store how it ended, let go of everything, in bounded time."""
+        ...
+
+
+class HostedEngine(Engine, Protocol):
+    """What a daemon serves: an engine that hosts for everybody on the machine."""
+
+    async def load(self) -> Load:
+        """How much waits and runs now."""
+        ...
+
+    async def drain(self, timeout_s: float) -> None:
+        """Start no more background questions, and let those that run end, for so long. Queued ones stay queued."""
         ...

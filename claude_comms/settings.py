@@ -28,7 +28,10 @@ _DEFAULT_MODEL = "claude-sonnet-5-5"
 
 
 class Settings(BaseSettings):
-    """All that can be set. Use `Settings.load()`: it reads every source and remembers what came from where."""
+    """All that can be set. Use `Settings.load()`: it reads every source and remembers what came from where.
+
+    The docstrings under the fields are for readers: pydantic would parse this file for them in every process.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX,
@@ -36,7 +39,6 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="forbid",
         frozen=True,
-        use_attribute_docstrings=True,
         populate_by_name=True,
         hide_input_in_errors=True,
     )

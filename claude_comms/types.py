@@ -32,6 +32,7 @@ __all__ = [
     "InstanceLimits",
     "InstanceSpec",
     "InstanceState",
+    "Load",
     "Message",
     "MessageState",
     "Omission",
@@ -584,7 +585,7 @@ class InstanceInfo(Record):
     model: str | None
     state: InstanceState
     thread_id: str | None
-    """The conversation it holds."""
+    """The conversation that goes on when it is asked by its id: the last that was asked so, else the one it holds."""
     turns: int
     """How many it has run, failed ones included."""
     created_at: datetime
@@ -631,6 +632,16 @@ class UsageRow(Record):
     turns: int
     """Those that were answered and those that failed after tokens were spent."""
     usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Load(Record):
+    """What an engine that hosts for everybody has to do."""
+
+    questions_waiting: int = 0
+    """For an instance, or their turn in a conversation."""
+    jobs_queued: int = 0
+    jobs_running: int = 0
 
 
 @dataclass(frozen=True, slots=True)

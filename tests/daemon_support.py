@@ -37,6 +37,7 @@ from claude_comms.types import (
     InstanceInfo,
     InstanceLimits,
     InstanceState,
+    Load,
     Pair,
     Preview,
     Prompt,
@@ -53,6 +54,8 @@ from claude_comms.types import (
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from starlette.types import ASGIApp
 
     from claude_comms.conversations import SearchHit
     from claude_comms.descriptors import Match
@@ -122,6 +125,8 @@ class ListBus:
 
 
 class ListSubscription:
+    """Follows a list."""
+
     def __init__(self, bus: ListBus, wanted: EventFilter | None, after: int, buffer: int) -> None:
         self._bus = bus
         self._wanted = wanted
@@ -137,6 +142,20 @@ class ListSubscription:
 
     def __aiter__(self) -> Self:
         return self
+
+    def ready(self) -> list[Event | Missed]:
+        there: list[Event | Missed] = []
+        while (event := self.next_now()) is not None:
+            there.append(event)
+        return there
+
+    def next_now(self) -> Event | None:
+        while self._bus.forgotten <= self._cursor < self._bus.last_seq:
+            event = self._bus.events[self._cursor]
+            self._cursor += 1
+            if self._wanted is None or self._wanted.fits(event):
+                return event
+        return None
 
     async def __anext__(self) -> Event | Missed:
         while True:
@@ -259,7 +278,7 @@ class ListInstances:
         self.known[new.instance_id] = new
         return new
 
-    async def list(self) -> list[InstanceInfo]:
+    async def list(self, *, check: bool = False) -> list[InstanceInfo]:
         return list(self.known.values())
 
     async def get(self, wanted: str) -> InstanceInfo:
@@ -275,6 +294,9 @@ class ListInstances:
 
     async def interrupt(self, wanted: str) -> InstanceInfo:
         return await self.get(wanted)
+
+    async def hibernate(self, wanted: str) -> InstanceInfo:
+        return replace(await self.get(wanted), state=InstanceState.HIBERNATED)
 
     async def stop(self, wanted: str) -> InstanceInfo:
         return replace(await self.get(wanted), state=InstanceState.STOPPED)
@@ -328,6 +350,7 @@ class ScriptEngine:
     instances: ListInstances = field(default_factory=ListInstances)
     jobs: ListJobs = field(default_factory=ListJobs)
     closed: bool = False
+    waiting: int = 0
     fault: Exception | None = None
     """Raised by whatever looks for conversations."""
 
@@ -344,6 +367,15 @@ class ScriptEngine:
         until: datetime | None = None,
     ) -> list[UsageRow]:
         return [UsageRow("marker/arangodb", 1, REPLY.usage)]
+
+    async def load(self) -> Load:
+        known = [job.state for job in self.jobs.known.values()]
+        return Load(self.waiting, known.count(JobState.QUEUED), known.count(JobState.RUNNING))
+
+    async def drain(self, timeout_s: float) -> None:
+        with anyio.move_on_after(timeout_s):
+            if JobState.RUNNING in {job.state for job in self.jobs.known.values()}:
+                await self.jobs.ended.wait()
 
     async def open(self) -> None: ...
 
@@ -444,13 +476,18 @@ Change = Callable[[ScriptEngine], None]
 
 @asynccontextmanager
 async def running(
-    home: Path, *scripts: Script, limits: Limits | None = None, listen: str | None = None, **settings: Any
+    home: Path,
+    *scripts: Script,
+    limits: Limits | None = None,
+    listen: str | None = None,
+    extra_apps: Mapping[str, ASGIApp] | None = None,
+    **settings: Any,
 ) -> AsyncGenerator[Running]:
     """A server on a socket of its own over a scripted engine; stopped at the end, if it still runs."""
     bus = ListBus()
     engine = ScriptEngine(bus, scripts=list(scripts))
-    chosen = Settings.load({"home": home, "drain_s": 5.0, **settings})
-    server = Server(engine, chosen, bus=bus, token=TOKEN, version=VERSION, limits=limits)
+    chosen = Settings.load({"home": home, "drain_s": 5.0} | settings)
+    server = Server(engine, chosen, bus=bus, token=TOKEN, version=VERSION, limits=limits, extra_apps=extra_apps)
     with tempfile.TemporaryDirectory(prefix="cc-") as directory:
         path = Path(directory) / "s"
         sock = socket.socket(socket.AF_UNIX)

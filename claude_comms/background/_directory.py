@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from claude_comms.errors import ConfigError, InstanceNotFoundError
+from claude_comms.types import InstanceState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,10 +19,14 @@ _ENDED_KEPT = 100
 
 
 class Directory:
-    """The living ones, oldest first, and the latest that ended."""
+    """The living ones, oldest first, those that failed, and the latest that were stopped.
+
+    One that failed is kept apart until it is stopped: somebody has to see it, and it takes no place.
+    """
 
     def __init__(self) -> None:
         self._living: dict[str, Instance] = {}
+        self._failed: dict[str, Instance] = {}
         self._ended: deque[Instance] = deque(maxlen=_ENDED_KEPT)
 
     def __len__(self) -> int:
@@ -32,8 +37,13 @@ class Directory:
 
     @property
     def ended(self) -> tuple[Instance, ...]:
-        """The latest 100 that stopped or failed, oldest first."""
-        return tuple(self._ended)
+        """The latest 100 that stopped and the latest 100 that failed, oldest first."""
+        return (*self._ended, *self._failed.values())
+
+    @property
+    def failed(self) -> tuple[Instance, ...]:
+        """The latest 100 that failed and were not stopped since, oldest first."""
+        return tuple(self._failed.values())
 
     def add(self, instance: Instance) -> None:
         """It lives."""
@@ -41,10 +51,22 @@ class Directory:
 
     def bury(self, instance: Instance) -> bool:
         """It has ended; whether it was among the living until now."""
-        if self._living.pop(instance.instance_id, None) is None:
-            return False
-        self._ended.append(instance)
-        return True
+        key = instance.instance_id
+        lived = self._living.pop(key, None) is not None
+        # what was only kept ready is started again by itself, and its failures would crowd out the others
+        if instance.state is InstanceState.FAILED and not instance.kept_ready:
+            self._failed[key] = instance
+            if len(self._failed) > _ENDED_KEPT:
+                next(iter(self._failed.values())).dismiss(f"{_ENDED_KEPT} others have failed since")
+        elif lived or self._failed.pop(key, None) is not None:
+            self._ended.append(instance)
+        return lived
+
+    def clear_failed(self, name: str) -> None:
+        """Another one has the name now: those that failed under it are stopped."""
+        for instance in self.failed:
+            if instance.name == name:
+                instance.dismiss("another one was started in its place")
 
     def check_free(self, *, name: str | None, instance_id: str | None = None) -> None:
         """ConfigError if a living one has the name or the id."""
@@ -55,7 +77,7 @@ class Directory:
 
     def get(self, wanted: str) -> Instance:
         """See `Pool.get`."""
-        known = [*self._living.values(), *reversed(self._ended)]
+        known = [*self._living.values(), *reversed(self._failed.values()), *reversed(self._ended)]
         for instance in known:
             if wanted in (instance.instance_id, instance.name):
                 return instance

@@ -53,6 +53,7 @@ class IdleInstances:
     def of(self, spec: InstanceSpec) -> Instance | None:
         """The one for a new conversation of `spec`: warm and without a conversation, else warm, else any.
 
+        Of the warm ones, those that were asked by their id come last: somebody goes on with them.
         Among equals the one that has rested longest: its conversation is the least likely to go on. One that has
         used up its budget only where there is no other.
         """
@@ -72,8 +73,10 @@ class IdleInstances:
 
 def _fitness(instance: Instance) -> int:
     if instance.budget.exceeded is not None:
-        return 3
+        return 4
     if not instance.warm:
+        return 3
+    if instance.own_thread_id is not None:
         return 2
     return 1 if instance.thread_id is not None else 0
 

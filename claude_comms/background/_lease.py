@@ -35,12 +35,14 @@ class Lease:
     Use it as a context manager, or call `release`. One question may take several turns (a repair).
     """
 
-    __slots__ = ("_landlord", "instance", "since", "thread_id")
+    __slots__ = ("_landlord", "by_id", "instance", "since", "thread_id")
 
-    def __init__(self, instance: Instance, thread_id: str | None, landlord: Landlord) -> None:
+    def __init__(self, instance: Instance, thread_id: str | None, landlord: Landlord, *, by_id: bool = False) -> None:
         self.instance = instance
         self.thread_id = thread_id
         """None for a conversation that is to begin, until the first turn names it."""
+        self.by_id = by_id
+        """Whether this very instance was wanted: the conversation is then its own."""
         self.since = anyio.current_time()
         self._landlord: Landlord | None = landlord
 

@@ -17,6 +17,7 @@ from claude_comms.background._idle import IdleInstances
 from claude_comms.background._lease import Lease
 from claude_comms.background.instance import Instance, Notify
 from claude_comms.errors import InstanceStateError, PoolError, PoolExhaustedError
+from claude_comms.text import sentence
 from claude_comms.types import InstanceState
 
 if TYPE_CHECKING:
@@ -139,8 +140,9 @@ class Places:
         waiter.why = f"instance {holder.instance_id} is {holder.state}"
         if holder.ended:
             wanted, state = "take a question", str(holder.state)
+            why = "" if holder.failure is None else f" {sentence(str(holder.failure))}"
             error = InstanceStateError(
-                f"{waiter.why}. Start another one.", state=state, wanted=wanted, instance_id=holder.instance_id
+                f"{waiter.why}.{why} Start another one.", state=state, wanted=wanted, instance_id=holder.instance_id
             )
             waiter.refuse(error)
         return None
@@ -180,7 +182,7 @@ class Places:
             instance.thread_id = waiter.thread_id
         instance.reserve()
         self._on_taken(instance.spec)
-        lease = Lease(instance, None, self)
+        lease = Lease(instance, None, self, by_id=waiter.only is not None)
         if waiter.thread_id is not None:
             self.bind(lease, waiter.thread_id)
         waiter.grant(lease)
@@ -194,6 +196,8 @@ class Places:
         if thread_id in self.leased:
             raise PoolError(f"conversation {thread_id} has a turn running. Name it when taking the lease.")
         lease.thread_id = lease.instance.thread_id = thread_id
+        if lease.by_id:
+            lease.instance.own_thread_id = thread_id
         self.leased[thread_id] = lease
         self.holders[thread_id] = lease.instance
 

@@ -31,6 +31,8 @@ class _Kept:
     make_request: Callable[[], Awaitable[TurnRequest]] | None
     limits: InstanceLimits | None
     not_before: float = 0.0
+    failure: str | None = None
+    """Why the last one could not be started."""
 
 
 class StartReady(Protocol):
@@ -77,6 +79,11 @@ class Readiness:
         """Whether some of this spec are kept ready."""
         return spec in self._kept
 
+    @property
+    def failing(self) -> dict[InstanceSpec, str]:
+        """Those of which the last one could not be started, and why."""
+        return {spec: kept.failure for spec, kept in self._kept.items() if kept.failure is not None}
+
     async def fill(self) -> None:
         """Start those that are missing. What cannot be started is logged, and tried again half a minute later."""
         async with self._filling, anyio.create_task_group() as starting:
@@ -103,6 +110,8 @@ class Readiness:
         try:
             request = await kept.make_request() if kept.make_request is not None else None
             await self._start(spec, request, kept.limits)
+            kept.failure = None
         except ClaudeCommsError as error:
+            kept.failure = str(error)
             kept.not_before = self._clock() + _TRY_AGAIN_S
             _LOG.warning("no instance of %s on %s is kept ready: %s", spec.pair, spec.backend, error)

@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from claude_comms.errors import BackendCrashedError
+from claude_comms.text import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,8 +52,8 @@ class RestartLimit:
             return None
         return BackendCrashedError(
             f"the sessions of {spec.pair} on {spec.backend} broke {self._most} times within {self._within_s:g} s,"
-            f" and no further one is opened for now. The last time: {faults[-1][1]}"
-            f" Mend that, or try again in {wait_s:.3g} s.",
+            f" and no further one is opened for now. The last time: {sentence(faults[-1][1])}"
+            f" Mend that, or try again in {wait_s:.3g} s with a new instance of the pair.",
             backend=spec.backend,
             retryable=False,
             retry_after_s=wait_s,

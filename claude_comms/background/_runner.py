@@ -8,6 +8,7 @@ import anyio
 
 from claude_comms.background._detached import Detached, wait_for
 from claude_comms.background._owner import SessionOwner
+from claude_comms.background.backends.protocol import Provable
 from claude_comms.errors import BackendCrashedError, BackendProtocolError
 
 if TYPE_CHECKING:
@@ -142,6 +143,24 @@ class Runner:
         if not owner.opened and turn.error is not None and not turn.cancelled:
             self._told.session_refused(turn.error)
 
+    # --- between turns ---
+
+    async def prove(self, timeout_s: float) -> str | None:
+        """Have a session that has nothing to do show that it answers; why it is no good any more, or None.
+
+        None also where it cannot show that, or has been asked, dropped, or heard of meanwhile.
+        """
+        owner = self._owner
+        session = owner.session if owner is not None and self.warm else None
+        if owner is None or self.turn is not None or not isinstance(session, Provable):
+            return None
+        asked_at = anyio.current_time()
+        why = await _proof(session, timeout_s)
+        heard_at = owner.observable.last_alive if owner.observable is not None else None
+        if heard_at is not None and heard_at > asked_at:
+            return None
+        return why if owner is self._owner and self.warm and self.turn is None else None
+
     # --- ends ---
 
     async def halt(self) -> bool:
@@ -191,6 +210,28 @@ class Runner:
         self.drop()
         if owner is not None:
             await owner.wait(CLOSE_S + 0.2)
+
+
+async def _proof(session: Provable, timeout_s: float) -> str | None:
+    """Why there was none; None where there was."""
+    why: str | None = f"it did not answer within {timeout_s:g} s."
+
+    async def attempt() -> None:
+        nonlocal why
+        try:
+            await session.prove(timeout_s)
+            why = None
+        except TimeoutError:
+            return
+        except Exception as error:  # noqa: BLE001  whatever a backend's code raises, it was no proof
+            why = str(error) or type(error).__name__
+
+    proving = Detached(attempt())
+    try:
+        await proving.wait(timeout_s + _CANCEL_S)
+    finally:
+        proving.let_go()
+    return why
 
 
 def _fault(owner: SessionOwner, turn: Turn) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,8 @@ from claude_comms.background._restarts import RestartLimit
 from claude_comms.background._runner import Runner
 from claude_comms.background._turn import Turn
 from claude_comms.background.states import Action, Lifecycle
-from claude_comms.errors import ClaudeCommsError, InstanceStateError
+from claude_comms.errors import ClaudeCommsError, InstanceStateError, PoolError
+from claude_comms.text import sentence
 from claude_comms.types import InstanceLimits, InstanceState, new_id
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Past:
     usage: Usage | None = None
     created_at: datetime | None = None
     last_used: datetime | None = None
+    own_thread_id: str | None = None
 
 
 class Notify(Protocol):
@@ -76,7 +79,7 @@ class Instance:
     __slots__ = (
         "_clock", "_lifecycle", "_notify", "_opened_since", "_pid_seen", "_replace_for", "_restart_limit",
         "_restart_reason", "_rss_bytes", "_runner", "budget", "created_at", "failure", "idle_since", "instance_id",
-        "kept_ready", "last_used", "limits", "name", "restarts", "spec", "thread_id", "turns",
+        "kept_ready", "last_used", "limits", "name", "own_thread_id", "restarts", "spec", "thread_id", "turns",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +114,8 @@ class Instance:
         """How often a session was opened in place of one that broke or was replaced."""
         self.thread_id: str | None = None
         """The conversation it holds."""
+        self.own_thread_id: str | None = None
+        """The conversation in which it was last asked by its id."""
         self.kept_ready = False
         """Whether it was started ahead of questions and waits for its first conversation."""
         self.failure: ClaudeCommsError | None = None
@@ -258,17 +263,39 @@ class Instance:
             self._restart_reason = reason
             self.hibernate(reason)
 
-    def recall(self, past: Past, *, paused: bool) -> None:
-        """Begin hibernated, or paused and without a session: it is known from a former process."""
+    def recall(self, past: Past, *, paused: bool = False, failure: ClaudeCommsError | None = None) -> None:
+        """Begin hibernated, or paused and without a session, or as one that has failed: it is known from a former
+        process.
+        """
         self.turns, self.restarts = past.turns, past.restarts
         self.created_at = past.created_at or self.created_at
         self.last_used = past.last_used or self.created_at
+        self.own_thread_id = past.own_thread_id
         self.budget = Budget(self.limits, past.usage)
+        if failure is not None:
+            self._fail(failure)
+            return
         self._lifecycle.apply(Action.HIBERNATE)
         if paused:
             self._lifecycle.apply(Action.PAUSE)
         self.idle_since = self._clock()
         self._notify(_STATE_EVENTS[self.state], self, reason="taken back from a former process")
+
+    async def prove(self, timeout_s: float) -> None:
+        """Where it has nothing to do, have its session show that it answers, and give up one that does not.
+
+        The next question opens another one. That is no fault: a machine under load may be slow.
+        """
+        if self.state not in (InstanceState.IDLE, InstanceState.PAUSED):
+            return
+        why = await self._runner.prove(timeout_s)
+        if why is None:
+            return
+        if self._lifecycle.allows(Action.HIBERNATE):
+            self.replace(why)
+        elif not self.ended:  # just reserved: its turn, which has not begun, opens another session
+            self._restart_reason = why
+            self._runner.drop()
 
     # --- what it takes ---
 
@@ -377,6 +404,11 @@ class Instance:
     def _fail(self, error: BaseException) -> None:
         self._runner.drop()
         if self._lifecycle.allows(Action.FAIL):
-            self.failure = error if isinstance(error, ClaudeCommsError) else None
+            self.failure = error if isinstance(error, ClaudeCommsError) else _start_given_up(error)
             self._lifecycle.apply(Action.FAIL)
-            self._notify("instance.failed", self, reason=str(error) or type(error).__name__)
+            self._notify("instance.failed", self, reason=str(self.failure))
+
+
+def _start_given_up(error: BaseException) -> PoolError:
+    why = "it was cancelled" if isinstance(error, asyncio.CancelledError) else str(error) or type(error).__name__
+    return PoolError(f"its session was not opened: {sentence(why)} Start another one.")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import builtins
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from claude_comms.background.backends.protocol import Backend
+    from claude_comms.errors import ClaudeCommsError
     from claude_comms.types import InstanceInfo, InstanceLimits, InstanceSpec, TurnRequest, Usage
 
 __all__ = ["Lease", "Pool", "Reclaiming", "close_backend"]
@@ -39,6 +41,8 @@ _LOG = logging.getLogger(__name__)
 _CLOSE_SESSION_S = 2.5
 _CLOSE_BACKEND_S = 1.0
 _LOOK_EVERY_S = 5.0
+_PROVE_EVERY_S = 15.0
+_PROVE_WITHIN_S = 3.5  # a check, which waits for it, has 5 s
 _TAKES_QUESTIONS = (InstanceState.IDLE, InstanceState.HIBERNATED)
 
 
@@ -164,6 +168,8 @@ class Pool:
             raise self._places.full("busy or paused")
         instance = self._places.make(spec, backend, name=name, limits=limits)
         await instance.open(anyio.current_time() + self._queue_wait_s if deadline is None else deadline, warm=warm)
+        if name is not None:
+            self._places.instances.clear_failed(name)
         self._places.dispatch()
         return instance
 
@@ -181,20 +187,28 @@ class Pool:
         usage: Usage | None = None,
         created_at: datetime | None = None,
         last_used: datetime | None = None,
+        own_thread_id: str | None = None,
+        failure: ClaudeCommsError | None = None,
     ) -> Instance:
         """Take back an instance that a former process had: hibernated, or paused where it was `state` paused.
 
         Its next question opens a session; nothing is started now. Marks of its budget that were passed already are
-        not told again. ConfigError if the id or the name is taken or nobody knows the backend; PoolExhaustedError if
-        there are `max_instances`.
+        not told again. With `failure` it comes back as one that has failed, for that reason, until it is stopped: it
+        answers nothing and takes no place. ConfigError if the id or the name is taken or nobody knows the backend;
+        PoolExhaustedError if there are `max_instances`.
         """
         self._check_open()
         backend = self._backend(spec.backend)
+        past = Past(turns, restarts, usage, created_at, last_used, own_thread_id)
+        if failure is not None:
+            self._places.instances.check_free(name=None, instance_id=instance_id)
+            instance = self._places.make(spec, backend, name=name, limits=limits, instance_id=instance_id)
+            instance.recall(past, failure=failure)
+            return instance
         self._places.instances.check_free(name=name, instance_id=instance_id)
         if len(self._places.instances) >= self._max_instances:
             raise self._places.full("there already")
         instance = self._places.make(spec, backend, name=name, limits=limits, instance_id=instance_id)
-        past = Past(turns=turns, restarts=restarts, usage=usage, created_at=created_at, last_used=last_used)
         if thread_id is not None:
             self._places.hold(instance, thread_id)
         instance.recall(past, paused=state is InstanceState.PAUSED)
@@ -219,6 +233,11 @@ class Pool:
         self._places.sort_idle()
         self._too_few_ready.set()
 
+    @property
+    def not_ready(self) -> Mapping[InstanceSpec, str]:
+        """The specs of which one should be kept ready and could not be started when that was last tried, and why."""
+        return self._readiness.failing
+
     async def _start_ready(
         self, spec: InstanceSpec, warm: TurnRequest | None, limits: InstanceLimits | None
     ) -> Instance | None:
@@ -239,8 +258,12 @@ class Pool:
         return self._places.instances.get(wanted)
 
     def list(self, *, ended: bool = False) -> list[Instance]:
-        """The living instances, oldest first; with `ended`, also the latest 100 that stopped or failed."""
+        """The living instances, oldest first; with `ended`, also the latest 100 that stopped, and that failed."""
         return [*(self._places.instances.ended if ended else ()), *self._places.instances]
+
+    def list_failed(self) -> builtins.list[Instance]:
+        """The latest 100 that failed and have not been stopped since; they take no place of `max_instances`."""
+        return builtins.list(self._places.instances.failed)
 
     def info(self, instance: Instance) -> InstanceInfo:
         """An instance as it stands, for others to see. `on_event` may call this."""
@@ -294,10 +317,23 @@ class Pool:
 
     # --- supervision ---
 
-    async def supervise(self, interval_s: float = _LOOK_EVERY_S) -> None:
-        """Look after the instances until cancelled: every `interval_s` seconds `look`, and at once `fill_ready` when
-        one that was kept ready has taken a conversation.
+    async def supervise(self, interval_s: float = _LOOK_EVERY_S, prove_every_s: float = _PROVE_EVERY_S) -> None:
+        """Look after the instances until cancelled: every `interval_s` seconds `look`, every `prove_every_s` seconds
+        `prove`, and at once `fill_ready` when one that was kept ready has taken a conversation.
         """
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_proving, prove_every_s)
+            await self._keep_looking(interval_s)
+
+    async def _keep_proving(self, interval_s: float) -> None:
+        while True:
+            await anyio.sleep(interval_s)
+            try:
+                await self.prove()
+            except Exception:  # noqa: BLE001  as below
+                _LOG.exception("the instances could not be proved alive this time; the next time follows")
+
+    async def _keep_looking(self, interval_s: float) -> None:
         look_at = anyio.current_time() + interval_s
         while True:
             try:
@@ -309,6 +345,15 @@ class Pool:
                     await self.fill_ready()
             except Exception:  # noqa: BLE001  one bad round must not end the watch over all instances
                 _LOG.exception("supervision failed in this round; the next one follows")
+
+    async def prove(self, timeout_s: float = _PROVE_WITHIN_S) -> None:
+        """Have every session that has nothing to do show that it answers, at most so long, all at once.
+
+        One that does not is given up: its instance hibernates, and the next question opens another.
+        """
+        async with anyio.create_task_group() as proving:
+            for instance in self.list():
+                proving.start_soon(instance.prove, timeout_s)
 
     async def look(self) -> None:
         """One round of supervision: measure memory, notice deaths, reclaim, fill up what is kept ready."""

@@ -33,22 +33,22 @@ def require_daemon(settings: Settings, *, no_daemon: bool) -> None:
     _ensure(settings)
 
 
-def managing(*, no_daemon: bool) -> InstanceManager:
-    """The daemon's instances."""
+def managing(*, no_daemon: bool, watching: bool = False) -> InstanceManager:
+    """The daemon's instances. Who is only `watching` starts no other daemon once this one has been stopped."""
     settings = Settings.load()
     require_daemon(settings, no_daemon=no_daemon)
     from claude_comms.communicator import InstanceManager
 
-    return InstanceManager(settings, use_background=True)
+    return InstanceManager(settings, use_background=None if watching else True)
 
 
-def background(*, no_daemon: bool) -> Background:
-    """The daemon's jobs and events."""
+def background(*, no_daemon: bool, watching: bool = False) -> Background:
+    """The daemon's jobs and events; `watching` as for `managing`."""
     settings = Settings.load()
     require_daemon(settings, no_daemon=no_daemon)
     from claude_comms.communicator import Background
 
-    return Background(settings)
+    return Background(settings, use_background=None if watching else True)
 
 
 def _ensure(settings: Settings) -> None:

@@ -145,7 +145,7 @@ def _latest(comm: ModuleCommunicator, source: str, target: str) -> str:
         return newest[0].thread_id
     missing = ConversationNotFoundError(LAST)
     missing.message = (
-        f"{source} has no conversation with {target} yet, so there is no {LAST} one. Leave out --thread to start one."
+        f"{source} → {target} has no conversation yet, so there is no {LAST} one. Leave out --thread to start one."
         " See: claude-comms list-conversations"
     )
     missing.args = (missing.message,)

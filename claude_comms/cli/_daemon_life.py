@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from claude_comms.cli import _console as console
+from claude_comms.cli._wording import local_time
 from claude_comms.cli._wrapping import hanging
 from claude_comms.settings import Settings
 
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["restart", "run", "show_status", "start", "stop"]
 
-_SHOWN = ("pid", "version", "socket", "listen", "token_file", "log_file", "started_at")
-"""What people are shown first, in this order; then whatever else the daemon tells of itself."""
+_SHOWN = ("pid", "version", "socket", "listen", "token_file", "log_file")
+_COUNTED = ("turns_running", "connections")
 
 
 def start(listen: str | None, *, as_json: bool) -> None:
@@ -89,17 +91,20 @@ def _tell(found: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     if as_json:
         console.document(found)
     else:
-        console.result(f"{text}")
+        console.result(text)
         _print(found)
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    names = [name for name in _SHOWN if found.get(name) is not None]
-    names += [name for name, value in found.items() if name not in (*_SHOWN, "running") and _is_simple(value)]
-    column = max(len(name) for name in names) + 2
-    for name in names:
-        console.result(hanging(f"{name.replace('_', ' '):{column}}", str(found[name])))
-
-
-def _is_simple(value: object) -> bool:
-    return isinstance(value, (str, int, float)) and not (isinstance(value, bool) and value)
+    """What matters to people, and anything that is wrong."""
+    rows = [(name.replace("_", " "), str(found[name])) for name in _SHOWN if found.get(name) is not None]
+    if found.get("started_at"):
+        rows.append(("started", local_time(datetime.fromisoformat(found["started_at"]))))
+    rows += [(name.replace("_", " "), str(found[name])) for name in _COUNTED if found.get(name)]
+    if found.get("draining"):
+        rows.append(("draining", "it finishes what runs, and takes nothing new"))
+    if found.get("problem"):
+        rows.append(("problem", str(found["problem"])))
+    column = max(len(name) for name, _ in rows) + 2
+    for name, text in rows:
+        console.result(hanging(f"{name:{column}}", text))

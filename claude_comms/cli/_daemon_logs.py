@@ -25,7 +25,7 @@ __all__ = ["Wanted", "follow_log", "read_lines", "show_log"]
 _LOOKS_EVERY_S = 0.2
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 _IDS = ("conversation", "turn", "instance", "job", "log_id")
-_SHOWN_APART = frozenset({"time", "level", "message", "logger", "exception", *_IDS})
+_SHOWN_APART = frozenset({"time", "level", "message", "logger", "exception", "seq", *_IDS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def _tell(line: dict[str, Any], *, as_json: bool) -> None:
 
 def _print(line: Mapping[str, Any]) -> None:
     ids = [str(line[name]) for name in _IDS if line.get(name)]
-    more = [f"{name}={value}" for name, value in line.items() if name not in _SHOWN_APART]
+    more = [f"{name}={value}" for name, value in line.items() if name not in _SHOWN_APART and value not in ids]
     parts = [
         _time(str(line.get("time", ""))),
         f"{line.get('level', '')!s:7}",

@@ -35,7 +35,7 @@ def monitor(wanted: str, since: str | None, focus: str, *, no_daemon: bool, as_j
         info = instances.get(wanted)
     if not as_json:
         console.note(f"{info.instance_id} · {info.source} → {info.target} · {info.backend} · {info.state}")
-    with background(no_daemon=no_daemon) as engine:
+    with background(no_daemon=no_daemon, watching=True) as engine:
         mine = EventFilter(instance_id=info.instance_id)
         # Nothing more comes of one that has ended: its last event is looked for among all that are kept.
         ended = info.state in _ENDED
@@ -51,7 +51,7 @@ def listen(module: str, since: str | None, focus: str, *, deltas: bool, no_daemo
     focused = Focus(focus, every_s=_DIGEST_EVERY_S)
     open_registry().get(module)
     types = (*_SAID, _PIECES) if deltas else _SAID
-    with background(no_daemon=no_daemon) as engine:
+    with background(no_daemon=no_daemon, watching=True) as engine:
         wanted = EventFilter(types=types, module=module)
         with engine.follow(wanted, after=begin.cursor if begin is not None else None) as events:
             if not as_json:

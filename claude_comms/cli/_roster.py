@@ -41,7 +41,7 @@ def show_instances(*, check: bool, no_daemon: bool, as_json: bool) -> None:
 def watch_instances(*, check: bool, no_daemon: bool, as_json: bool) -> None:
     """The same again at each change, until Ctrl-C."""
     shown: list[list[Any]] | None = None
-    with managing(no_daemon=no_daemon) as instances:
+    with managing(no_daemon=no_daemon, watching=True) as instances:
         while True:
             found = _found(instances, check=check)
             now = [[info[name] for name in _CHANGES] for info in found]
@@ -120,6 +120,9 @@ def _print(found: Sequence[InstanceInfo], *, check: bool) -> None:
         row += [ago(info.last_alive_at if check else info.last_used_at)]
         rows.append([*row, memory(info.rss_bytes)] if memory_known else row)
     console.table(columns, rows)
+    for info in found:
+        if info.failure is not None:
+            console.result(f"{info.name or info.instance_id} failed: {info.failure}")
 
 
 def _standing(info: InstanceInfo) -> str:

@@ -44,7 +44,7 @@ def show_one(wanted: str, *, no_daemon: bool, as_json: bool) -> None:
 
 def wait(wanted: str, timeout_s: float | None, *, no_daemon: bool, as_json: bool) -> None:
     """A job once it has ended; exit 1 unless it is done. Ctrl-C ends the waiting and not the job."""
-    with background(no_daemon=no_daemon) as engine:
+    with background(no_daemon=no_daemon, watching=True) as engine:
         job_id = engine.get_job(wanted).job_id
         try:
             with Progress(f"waiting for {job_id}"):

@@ -71,7 +71,7 @@ class AsyncInstanceManager(EngineHolder):
         )
 
     async def list(self) -> list[InstanceInfo]:
-        """The living instances, oldest first."""
+        """The living instances, and those that failed and were not stopped since, oldest first."""
         return await (await self._opened()).instances.list()
 
     async def get(self, instance: str) -> InstanceInfo:
@@ -79,7 +79,10 @@ class AsyncInstanceManager(EngineHolder):
         return await (await self._opened()).instances.get(instance)
 
     async def query(self, instance: str, prompt: str, **options: Unpack[MessageOptions]) -> Reply:
-        """Ask it, in the conversation it holds, and wait for the complete answer.
+        """Ask it, and wait for the complete answer.
+
+        It goes on with the conversation in which it was last asked so, whatever others have asked the pair meanwhile;
+        the first time with the one it holds.
 
         The options are those of `AsyncCommunicator.send_message`.
         """
@@ -120,6 +123,13 @@ class AsyncInstanceManager(EngineHolder):
     async def interrupt(self, instance: str) -> InstanceInfo:
         """Stop the running turn; what had come is stored as partial. Without a running turn nothing happens."""
         return await (await self._opened()).instances.interrupt(instance)
+
+    async def hibernate(self, instance: str) -> InstanceInfo:
+        """Have it give up its process and keep its session, which its next question opens again.
+
+        InstanceStateError for one that is busy. A paused one stays paused.
+        """
+        return await (await self._opened()).instances.hibernate(instance)
 
     async def stop(self, instance: str) -> InstanceInfo:
         """End it, its running turn interrupted. Its conversation stays stored and goes on elsewhere."""
@@ -163,4 +173,5 @@ class InstanceManager(Portal[AsyncInstanceManager]):
     pause = blocking(AsyncInstanceManager.pause)
     resume = blocking(AsyncInstanceManager.resume)
     interrupt = blocking(AsyncInstanceManager.interrupt)
+    hibernate = blocking(AsyncInstanceManager.hibernate)
     stop = blocking(AsyncInstanceManager.stop)

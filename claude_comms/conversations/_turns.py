@@ -45,10 +45,12 @@ __all__ = [
     "add_conversation",
     "begin",
     "complete",
+    "end_if_pending",
     "fail",
     "head",
     "history",
     "session",
+    "unstored",
     "withdraw",
 ]
 
@@ -219,6 +221,32 @@ def fail(connection: Connection, question_id: str, ending: Ending) -> Message | 
         _grew(connection, partial)
     connection.execute(update(messages).where(messages.c.message_id == question_id), values)
     return partial
+
+
+def unstored(answer: Message) -> Ending:
+    """How a turn ended whose complete `answer` could not be stored: what there is of it is kept as partial."""
+    return Ending(
+        error=StoreError("the answer came, and could not be stored when it did. Ask again.").as_dict(),
+        partial=answer.text,
+        partial_id=answer.message_id,
+        at=answer.created_at,
+        usage=answer.usage,
+        price_date=answer.price_date,
+        backend=answer.backend,
+        model=answer.model,
+        instance_id=answer.instance_id,
+        duration_ms=answer.duration_ms,
+        retries=answer.retries,
+        tools=answer.tools,
+        refusals=answer.refusals,
+    )
+
+
+def end_if_pending(connection: Connection, question_id: str, ending: Ending) -> None:
+    """Mark the question failed, unless it has an end by now."""
+    row = driver_of(connection).execute(_QUESTION, {"message_id": question_id}).fetchone()
+    if row is not None and _Question(*row).state == MessageState.PENDING:
+        fail(connection, question_id, ending)
 
 
 def abandon(connection: Connection, owners: set[str], error: Mapping[str, Any], at: datetime) -> list[Message]:

@@ -12,9 +12,10 @@ from sqlalchemy import select, update
 
 from claude_comms.conversations import _search, _turns, _usage
 from claude_comms.conversations._faults import PendingQuestionError
+from claude_comms.conversations._owed import OwedEnds
 from claude_comms.conversations._rows import conversation_from, mended, message_from
 from claude_comms.conversations._tables import conversations, messages
-from claude_comms.errors import ConversationNotFoundError, InstanceStateError
+from claude_comms.errors import ConversationNotFoundError, InstanceStateError, StoreError
 from claude_comms.types import (
     Conversation,
     ConversationState,
@@ -72,6 +73,7 @@ class ConversationStore:
     def __init__(self, database: Database, owner: OwnerLock) -> None:
         self._database = database
         self._owner = owner
+        self._owed = OwedEnds(database)
 
     # --- conversations -------------------------------------------------------------------------
 
@@ -297,9 +299,13 @@ class ConversationStore:
             refusals=tuple(refusals),
             rebuilt=rebuilt,
         )
-        return await self._database.write(
-            lambda connection: _turns.complete(connection, question_id, answer, session_handle)
-        )
+        try:
+            return await self._database.write(
+                lambda connection: _turns.complete(connection, question_id, answer, session_handle)
+            )
+        except (StoreError, anyio.get_cancelled_exc_class()):
+            self._owed.add(question_id, _turns.unstored(answer))
+            raise
 
     async def session(self, thread_id: str, backend: str) -> str | None:
         """The handle of the backend's session of a thread; None where there is none, or it lacks later turns."""
@@ -341,7 +347,18 @@ class ConversationStore:
             tools=tuple(tools),
             refusals=tuple(refusals),
         )
-        return await self._database.write(lambda connection: _turns.fail(connection, question_id, ending))
+        try:
+            return await self._database.write(lambda connection: _turns.fail(connection, question_id, ending))
+        except (StoreError, anyio.get_cancelled_exc_class()):
+            self._owed.add(question_id, ending)
+            raise
+
+    async def keep_settling(self) -> None:
+        """Mark turns whose end the store could not take as failed, as soon as it can. Never ends.
+
+        Without it they are marked when the next question is asked.
+        """
+        await self._owed.keep_settling()
 
     async def mark_abandoned(self) -> list[Message]:
         """Mark what dead processes left pending as failed, and return it. Done when an engine opens."""
@@ -364,6 +381,8 @@ class ConversationStore:
     # --- how -----------------------------------------------------------------------------------
 
     async def _begin(self, question: _turns.NewQuestion) -> Message:
+        if self._owed:
+            await self._owed.settle()
         while True:
             try:
                 return await self._database.write(lambda connection: _turns.begin(connection, question))

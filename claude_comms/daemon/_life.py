@@ -32,6 +32,7 @@ _AFTER_TERM_S = 5.0
 _AFTER_KILL_S = 10.0
 _LOOK_AGAIN_S = 0.05
 _LOST_RACE_S = 1.0
+_MOST_DEATHS = 2
 _TAIL_BYTES = 2000
 _MOST_OUTPUT_BYTES = 1024 * 1024
 
@@ -73,8 +74,8 @@ def start(settings: Settings, *, listen: str | None = None, within_s: float = _S
     """Start the daemon of this home in the background, and wait until it serves; one that runs already is taken.
 
     Whoever races, one daemon runs, and all find it. `listen` is HOST:PORT on loopback to serve as well; a daemon
-    that runs already is told to. DaemonError, or what the daemon says that it failed of, if it does not serve within
-    `within_s` seconds.
+    that runs already is told to. One that dies without a word is started once more. DaemonError, or what the daemon
+    says that it failed of, if it does not serve within `within_s` seconds.
     """
     give_up = time.monotonic() + within_s
     running = find(settings)
@@ -82,8 +83,14 @@ def start(settings: Settings, *, listen: str | None = None, within_s: float = _S
         return _listening(settings, running, listen)
     places = Places(settings.home)
     places.prepare()
+    died = 0
     while time.monotonic() < give_up:
         said = _spawn(settings, places, listen, give_up)
+        if not said:
+            died += 1
+            if died == _MOST_DEATHS:
+                raise DaemonError(f"the daemon ended before it could serve. {_see(places)}")
+            continue
         if said.get("ready") and (found := find(settings)) is not None:
             return found
         if "error" in said:
@@ -150,7 +157,7 @@ def guardian_command(settings: Settings, program: list[str], *, detach: bool = F
 
 
 def _spawn(settings: Settings, places: Places, listen: str | None, give_up: float) -> dict[str, Any]:
-    """Start one, and what it says once it serves or has failed."""
+    """Start one, and what it says once it serves or has failed; nothing where it died before."""
     program = [sys.executable, "-m", "claude_comms.daemon", "run", *(["--listen", listen] if listen else [])]
     told, tell = os.pipe()
     with os.fdopen(told, "rb") as answer:
@@ -182,7 +189,7 @@ def _said(pipe: int, places: Places, give_up: float) -> dict[str, Any]:
             raise DaemonError(f"the daemon was started and does not serve in time. {_see(places)}")
         more = os.read(pipe, 65536)
         if not more:
-            raise DaemonError(f"the daemon ended before it could serve. {_see(places)}")
+            return {}
         said += more
     return json.loads(said)
 

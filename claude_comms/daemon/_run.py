@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -36,6 +37,7 @@ __all__ = ["run"]
 _LOG = logging.getLogger(__name__)
 _LOCK_WITHIN_S = 0.5
 _BACKLOG = 128
+_MOST_DESCRIPTORS = 8192
 _SAME_SIGNAL_S = 0.3
 """Signals that come closer together than this were meant as one: a group's and its guardian's."""
 _DAY_S = 86_400.0
@@ -54,6 +56,7 @@ def run(settings: Settings, *, listen: str | None = None, extra_apps: Mapping[st
         _become_guardian(settings)
     starter = Starter.taken()
     places = Places(settings.home)
+    _allow_more_descriptors()
     try:
         places.prepare()
         with _only_one(places, starter):
@@ -62,7 +65,32 @@ def run(settings: Settings, *, listen: str | None = None, extra_apps: Mapping[st
     except ClaudeCommsError as error:
         starter.failed(error)
         raise
+    except OSError as error:
+        # Where the disk is full there is no other place to say it than to whoever waits.
+        refusal = _refusal(error, places)
+        starter.failed(refusal)
+        raise refusal from error
     return 0
+
+
+def _refusal(error: OSError, places: Places) -> ClaudeCommsError:
+    from claude_comms.storage import translated
+
+    told = translated(error, places.home)
+    return told if isinstance(told, ClaudeCommsError) else DaemonError(f"the daemon cannot run: {error}.")
+
+
+def _allow_more_descriptors() -> None:
+    """As many as the system lets us have, within reason: each connection and each process of Claude Code takes some."""
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # then it is as many as before
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _become_guardian(settings: Settings) -> NoReturn:
@@ -177,6 +205,9 @@ class _Daemon:
             ),
         )
         self._starter.ready()
+        # What is there by now stays: every full collection would look through all of it again, and stop all turns.
+        gc.collect()
+        gc.freeze()
         _LOG.info("the daemon serves", extra={"facts": {"pid": os.getpid(), "version": own_version()}})
         if self._stopping_since is not None:
             server.request_stop()

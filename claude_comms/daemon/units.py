@@ -57,7 +57,6 @@ StartLimitBurst=5
 Type=exec
 ExecStart={command}
 {environment}
-UMask=0077
 Restart=on-failure
 RestartSec=1
 # The guardian passes the signal on; everything else in the group ends by what the daemon does, or is killed after it.
@@ -86,7 +85,6 @@ def launchd_unit(settings: Settings) -> Unit:
         "RunAtLoad": True,
         "KeepAlive": {"SuccessfulExit": False},
         "ProcessType": "Background",
-        "Umask": 0o077,
         "ExitTimeOut": round(settings.drain_s + BEYOND_DRAINING_S + 15),
         "StandardErrorPath": str(settings.home / "logs" / "daemon.err"),
     }

@@ -29,8 +29,9 @@ from claude_comms.engine._turn import RunningTurn
 from claude_comms.errors import ConfigError
 from claude_comms.events import MemoryBus
 from claude_comms.files import private_dir
+from claude_comms.jobs import JobState
 from claude_comms.storage import Database, OwnerLock
-from claude_comms.types import ConversationState, Pair, Preview, new_id
+from claude_comms.types import ConversationState, Load, Pair, Preview, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,10 +110,12 @@ class LocalEngine:
             prices=self.prices,
             backend=self.backend,
         )
-        self.instances = LocalInstances(self.pool, self._router, self._prompts, settings)
+        self.instances = LocalInstances(self.pool, self._router, self._prompts, settings, self.prices)
         self.jobs: Jobs = NoJobs()
         self._turns: set[RunningTurn] = set()
         self._hosting = self._host_for_all() if hosting else None
+        if self._hosting is not None:
+            self.instances.settle = self._hosting.settle
         self._stopping = anyio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._host: asyncio.Task[None] | None = None
@@ -170,6 +173,7 @@ class LocalEngine:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             tasks.start_soon(self.pool.supervise)
+            tasks.start_soon(self.store.keep_settling)
             ready.set()
             await self._stopping.wait()
             tasks.cancel_scope.cancel()
@@ -292,6 +296,18 @@ class LocalEngine:
         self._outlet.tell(about_conversation("conversation.restored", conversation))
         return conversation
 
+    async def load(self) -> Load:
+        """How much waits and runs now."""
+        if self._hosting is None:
+            return Load(self.pool.waiting)
+        jobs = await self._hosting.load()
+        return Load(self.pool.waiting, jobs.get(JobState.QUEUED, 0), jobs.get(JobState.RUNNING, 0))
+
+    async def drain(self, timeout_s: float) -> None:
+        """Start no more background questions, and let those that run end, for so long."""
+        if self._hosting is not None:
+            await self._hosting.drain(timeout_s)
+
     def follow(self, wanted: EventFilter | None = None, *, after: int | None = None) -> Subscription:
         """What happens, as it happens; see `protocols.Engine.follow`."""
         self._outlet.heard = True
@@ -319,6 +335,14 @@ class LocalEngine:
     ) -> list[Match]:
         """Modules that fit all that is given; with `text`, ranked for that question."""
         return self.registry.find_modules(text, capability=capability, tag=tag, data_type=data_type)
+
+    @property
+    def not_ready(self) -> Mapping[str, str]:
+        """The pairs of ``[prewarm]`` of which none is kept ready, with the reason. Only who hosts keeps any."""
+        if self._hosting is None:
+            return {}
+        failing = {f"{spec.pair.source}/{spec.pair.target}": why for spec, why in self.pool.not_ready.items()}
+        return {**failing, **self._hosting.not_ready}
 
     async def diagnose(self, *, ask: bool = False) -> list[Check]:
         """What is reachable, how fast, what is wrong. With `ask`, one turn is proved as well."""

@@ -49,12 +49,16 @@ class TurnNews:
             case Retried():
                 self._tell("turn.retried", event.as_dict(), Priority.HIGH)
 
-    def message(self, message: Message, *, instance_id: str | None = None) -> None:
-        """A message is on disk; the event carries its whole text."""
-        self.thread_id = message.thread_id
-        self._known["thread_id"] = message.thread_id
+    def is_known(self, thread_id: str, instance_id: str | None) -> None:
+        """Of a turn that began in another process: where, and who was answering."""
+        self.thread_id = thread_id
+        self._known["thread_id"] = thread_id
         if instance_id is not None:
             self._known["instance_id"] = instance_id
+
+    def message(self, message: Message, *, instance_id: str | None = None) -> None:
+        """A message is on disk; the event carries its whole text."""
+        self.is_known(message.thread_id, instance_id)
         self._tell(
             "message.stored",
             {

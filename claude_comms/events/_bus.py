@@ -34,6 +34,10 @@ class Subscription(Protocol):
 
     async def __anext__(self) -> Event | Missed: ...
 
+    def ready(self) -> list[Event | Missed]:
+        """What could be had now without waiting, and is taken with this call; maybe not all that is kept."""
+        ...
+
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(

@@ -83,6 +83,14 @@ class Following(Subscription):
                 raise StopAsyncIteration
             await (self._woken() if self._live else self._replay(inbox))
 
+    def ready(self) -> list[Event | Missed]:
+        """What could be had now without waiting, and is taken with this call."""
+        there = [*self._replayed]
+        self._replayed.clear()
+        if self._live:
+            there += [item for item, _ in self._backlog.take_all()]
+        return there
+
     def hear(self, event: Event | Missed, size_bytes: int) -> None:
         """Keep what is wanted until it is asked for."""
         if not self._live or self._ended:

@@ -34,19 +34,19 @@ class EventFilter:
 
     def fits(self, event: Event | NewEvent) -> bool:
         """Whether `event` is wanted."""
-        return (
-            _any(self.types, event.type)
+        return (  # the cheapest first: each turn that is followed looks at the events of all others
+            (self.turn_id is None or event.data.get("turn_id") == self.turn_id)
+            and (self.instance_id is None or event.data.get("instance_id") == self.instance_id)
+            and _any(self.types, event.type)
             and _any(self.subjects, event.subject)
             and _any(self.namespaces, event.namespace)
             and (self.module is None or self.module in event.namespace.split("/"))
-            and (self.instance_id is None or event.data.get("instance_id") == self.instance_id)
-            and (self.turn_id is None or event.data.get("turn_id") == self.turn_id)
         )
 
 
 def _any(patterns: Iterable[str], text: str) -> bool:
     patterns = tuple(patterns)
-    return not patterns or any(_compiled(pattern).fullmatch(text) for pattern in patterns)
+    return not patterns or text in patterns or any(_compiled(pattern).fullmatch(text) for pattern in patterns)
 
 
 @lru_cache(maxsize=1024)

@@ -113,6 +113,7 @@ class LogWriter:
         self._dropped_before = 0
         self._closed = False
         self._abandoned = False
+        self._held: list[Put] = []
         self._unwritten: list[Put] = []
         self._tidying = False
         self.failure: BaseException | None = None
@@ -126,8 +127,12 @@ class LogWriter:
         with self._gate:
             return self._dropped_before + self._dropped.total()
 
-    def put(self, call: Put) -> None:
-        """Have events kept. Never waits. StoreError where too much waits already, or the log is closed."""
+    def put(self, call: Put, *, hold: bool = False) -> bool:
+        """Have events kept. Never waits. StoreError where too much waits already, or the log is closed.
+
+        With `hold` the thread is not woken for them alone, but by what comes after them, or by `release`. True: it is
+        up to the caller to see to that, because they are the first that wait so.
+        """
         count, size_bytes = len(call.batch), call.size_bytes
         with self._gate:
             self._check_open()
@@ -141,17 +146,32 @@ class LogWriter:
                 kept = [event for event in call.batch if event.priority is not Priority.LOW]
                 self._dropped.update(event.type for event in call.batch if event.priority is Priority.LOW)
                 if not kept:
-                    return
+                    return False
                 call.batch = kept
                 count, size_bytes = len(kept), call.size_bytes
             self._waiting_events += count
             self._waiting_bytes += size_bytes
+            self._held.append(call)
+            if hold:
+                return len(self._held) == 1
+            self._release()
+        return False
+
+    def release(self) -> None:
+        """Wake the thread for what is held."""
+        with self._gate:
+            self._release()
+
+    def _release(self) -> None:
+        for call in self._held:
             self._queue.put(call)
+        self._held.clear()
 
     def work(self, call: Work) -> None:
         """Have something else done, in its turn. StoreError where the log is closed."""
         with self._gate:
             self._check_open()
+            self._release()
             self._queue.put(call)
 
     def close(self, timeout_s: float) -> bool:
@@ -159,6 +179,7 @@ class LogWriter:
         with self._gate:
             if not self._closed:
                 self._closed = True
+                self._release()
                 self._queue.put(None)
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
@@ -201,6 +222,8 @@ class LogWriter:
             try:
                 call = self._queue.get_nowait() if calls else self._queue.get(timeout=self._patience_s)
             except queue.Empty:
+                if not calls:
+                    self.release()  # what a loop that is closed by now has held
                 break
             if call is None:
                 return calls, True

@@ -12,7 +12,7 @@ import sqlite3
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
@@ -25,16 +25,17 @@ from claude_comms.events._consumer import Consumer
 from claude_comms.events._fanout import Hub
 from claude_comms.events._following import Following
 from claude_comms.events._kept import KeptLog, Retention
+from claude_comms.events._log_desk import LogDesk, done
+from claude_comms.events._priority import Priority
 from claude_comms.events._rows import bring_up_to_date, read_page
-from claude_comms.events._writer import Bounds, LogWriter, Put, Work
+from claude_comms.events._writer import Bounds, LogWriter, Put
 from claude_comms.files import make_private, private_dir
 from claude_comms.storage import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator
 
-    from claude_comms.events._bus import ConsumerGroup, Missed, Subscription
-    from claude_comms.events._consumer import Taken
+    from claude_comms.events._bus import ConsumerGroup, Subscription
     from claude_comms.events._envelope import Event, NewEvent
     from claude_comms.events._following import Page
     from claude_comms.events._selection import EventFilter
@@ -44,6 +45,14 @@ __all__ = ["EventLog"]
 _READERS = 2
 _CLOSE_WITHIN_S = 5.0
 _LOOK_EVERY_S = 30.0
+_TOGETHER_S = 0.002
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class EventLog(EventBus):
@@ -106,9 +115,13 @@ class EventLog(EventBus):
         """Take an event and return at once. Any thread.
 
         It outlives a full disk or a lock, in memory, and is written when that is over. ConfigError for an event that
-        cannot be kept; StoreError where too many wait already.
+        cannot be kept; StoreError where too many wait already. One of low priority waits up to 2 ms for others to be
+        committed with.
         """
-        self._writing().put(Put(None, batch=(accept(event),)))
+        writer, accepted = self._writing(), accept(event)
+        loop = _running_loop() if accepted.priority is Priority.LOW else None
+        if writer.put(Put(None, batch=(accepted,)), hold=loop is not None) and loop is not None:
+            loop.call_later(_TOGETHER_S, writer.release)
 
     async def publish(self, *events: NewEvent) -> list[Event]:
         """Take events and return them once they are durable. All or none of them are kept.
@@ -148,12 +161,12 @@ class EventLog(EventBus):
         All consumers of one name want the same events. A group gives out no more than 10,000 events that are not
         acknowledged, and none beyond 100,000 acknowledged ones that have an open one before them.
         """
-        return Consumer(self._hub, _Desk(self._writing(), name, wanted), name, wanted, hold_s)
+        return Consumer(self._hub, LogDesk(self._writing(), name, wanted), name, wanted, hold_s)
 
     async def trim(self) -> int:
         """Remove what need not be kept any more, now; else it goes bit by bit. How many events that were."""
         removed = 0
-        while some := await _done(self._writing(), lambda kept: kept.remove_some()):
+        while some := await done(self._writing(), lambda kept: kept.remove_some()):
             removed += some
         return removed
 
@@ -226,8 +239,6 @@ class EventLog(EventBus):
         )
         # Durable through the death of the process; a loss of power may take the last commits, not the file.
         connection.execute("PRAGMA synchronous = NORMAL")
-        # A checkpoint flushes the disk twice, whatever its size: rarer ones hold up fewer publishers.
-        connection.execute("PRAGMA wal_autocheckpoint = 4000")
         return connection
 
     def _let_go(self) -> None:
@@ -278,61 +289,3 @@ class EventLog(EventBus):
             if told is error:
                 raise
             raise told from error
-
-
-class _Desk:
-    """One group of a log, from the event loops' side."""
-
-    def __init__(self, writer: LogWriter, name: str, wanted: EventFilter | None) -> None:
-        self._writer = writer
-        self._wanted = wanted
-        self._registered = False
-        # At once, so that the group begins here; should it fail, the first use tries again and tells of it.
-        writer.work(Work(None, do=lambda kept: kept.groups.register(name, wanted, kept.last_seq), writes=True))
-
-    async def take(self, name: str, limit: int, hold_s: float) -> Taken:
-        await self._register(name)
-        call = Work(
-            asyncio.get_running_loop().create_future(),
-            do=lambda kept: kept.groups.take(name, limit, hold_s, kept.last_seq),
-            unclaimed=lambda taken: self._return(name, taken),
-        )
-        self._writer.work(call)
-        try:
-            taken: Taken = await call.answer()
-        except asyncio.CancelledError:
-            if call.is_answered:
-                self._return(name, call.result)
-            raise
-        return taken
-
-    async def acknowledge(self, name: str, seqs: Sequence[int]) -> None:
-        await self._register(name)
-        await _done(self._writer, lambda kept: kept.groups.acknowledge(name, seqs, kept.last_seq), writes=True)
-
-    async def give_back(self, name: str, seqs: Sequence[int]) -> None:
-        await self._register(name)
-        await _done(self._writer, lambda kept: kept.give_back(name, seqs))
-
-    async def missed(self, name: str) -> list[Missed]:
-        await self._register(name)
-        missed: list[Missed] = await _done(self._writer, lambda kept: kept.groups.missed(name), writes=True)
-        return missed
-
-    async def _register(self, name: str) -> None:
-        if not self._registered:
-            wanted = self._wanted
-            await _done(self._writer, lambda kept: kept.groups.register(name, wanted, kept.last_seq), writes=True)
-            self._registered = True
-
-    def _return(self, name: str, taken: Taken) -> None:
-        """Nobody is there any more to have what was taken."""
-        seqs = [event.seq for event in taken.events]
-        with contextlib.suppress(StoreError):  # closed: the next process gives them out again
-            self._writer.work(Work(None, do=lambda kept: kept.give_back(name, seqs)))
-
-
-async def _done(writer: LogWriter, do: Callable[[KeptLog], Any], *, writes: bool = False) -> Any:
-    call = Work(asyncio.get_running_loop().create_future(), do=do, writes=writes)
-    writer.work(call)
-    return await call.answer()

@@ -257,6 +257,10 @@ class JobRunner:
         """The newest first."""
         return [self._as_it_stands(job) for job in await self._store.list(state=state, limit=limit)]
 
+    async def count(self) -> dict[JobState, int]:
+        """How many are queued and running."""
+        return await self._store.count()
+
     async def get(self, wanted: str) -> Job:
         """One as it stands."""
         return self._as_it_stands(await self._store.get(wanted))

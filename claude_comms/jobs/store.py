@@ -205,6 +205,13 @@ class JobStore:
             query = query.where(jobs.c.state == str(state))
         return await self._database.read(lambda connection: [job_from(row) for row in connection.execute(query)])
 
+    async def count(self) -> dict[JobState, int]:
+        """How many are queued and running."""
+        waiting = jobs.c.state.in_(("queued", "running"))
+        query = select(jobs.c.state, func.count()).where(waiting).group_by(jobs.c.state)
+        found = await self._database.read(lambda connection: connection.execute(query).all())
+        return {JobState(state): number for state, number in found}
+
     # --- who is to be told ---------------------------------------------------------------------
 
     async def untold(self) -> Sequence[Job]:

@@ -16,7 +16,7 @@ __all__ = ["RosterEntry"]
 
 @dataclass(frozen=True, slots=True)
 class RosterEntry(Record):
-    """What is to be known of an instance to have it again, hibernated, in another process.
+    """What is to be known of an instance to have it again, hibernated or failed, in another process.
 
     There is no place here for the values of its environment: they may be secrets, and a roster is kept on disk.
     An instance that was given variables must not come back without them, because it might do something else than
@@ -39,10 +39,14 @@ class RosterEntry(Record):
     thread_id: str | None = None
     """The conversation that it held."""
     state: str = "idle"
-    """As it is to come back: ``idle`` or ``paused``."""
+    """As it is to come back: ``idle``, ``paused`` or ``failed``."""
     turns: int = 0
     usage: Usage = field(default_factory=Usage)
     restarts: int = 0
+    failure: str | None = None
+    """Why it failed, where it has."""
+    own_thread_id: str | None = None
+    """The conversation in which it was last asked by its id."""
 
     def __post_init__(self) -> None:
         given = cast("Iterable[str | tuple[str, str]]", self.environment)

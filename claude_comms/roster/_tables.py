@@ -30,4 +30,6 @@ roster = Table(
     Column("restarts", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("last_used_at", UtcDateTime, nullable=False),
+    Column("failure", String),
+    Column("own_thread_id", String),
 )

@@ -84,4 +84,6 @@ def _entry(row: Row[Any]) -> RosterEntry:
         turns=row.turns,
         usage=Usage(**json.loads(row.usage)),
         restarts=row.restarts,
+        failure=row.failure,
+        own_thread_id=row.own_thread_id,
     )

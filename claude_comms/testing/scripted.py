@@ -205,6 +205,8 @@ class ScriptedSession:
         self.pid: int | None = _FIRST_PID + len(backend.sessions) if backend.processes else None
         self.last_alive: float | None = None
         """When it last said something, on `anyio.current_time()`'s clock."""
+        self.frozen = False
+        """Whether it hears nothing any more between turns, as a stopped process."""
         self._backend = backend
         self._dead = False
         self._death = anyio.Event()
@@ -236,6 +238,13 @@ class ScriptedSession:
         self._dead, self._died_of = True, reason
         if told:
             self._death.set()
+
+    async def prove(self, timeout_s: float) -> None:
+        """Answer at once, unless `frozen`."""
+        if self.frozen:
+            with anyio.fail_after(timeout_s):
+                await anyio.sleep_forever()
+        self.last_alive = anyio.current_time()
 
     async def died(self) -> str:
         """Wait for `kill`."""

@@ -14,6 +14,7 @@ import jsonschema_rs
 import pytest
 
 from claude_comms.cli.schemas import ERROR, schema_of
+from claude_comms.testing.loopback import Fault, LoopbackAPI
 
 if TYPE_CHECKING:
     from tests.process.conftest import Cli
@@ -226,3 +227,49 @@ def test_a_command_through_a_running_daemon_loads_nothing_that_answers_or_stores
     told, _, loaded = done.stderr.rpartition("loaded:")
     assert told.split()[-1] == "0", done.stderr
     assert not HEAVY & set(loaded.split())
+
+
+def test_ctrl_c_interrupts_a_turn_in_the_daemon_and_stores_what_is_true(
+    background: Cli, loopback_api: LoopbackAPI
+) -> None:
+    background.environment |= {**loopback_api.environment(), "CLAUDE_COMMS_BACKEND": "api"}
+    loopback_api.answer("Half of an answer that never becomes whole.")
+    loopback_api.fail(Fault.stall(after=1, seconds=60))
+    child = background.start("query-module", "arangodb", "Which index?")
+    assert child.stdout is not None
+    begun = os.read(child.stdout.fileno(), 1000)
+    child.send_signal(signal.SIGINT)
+    rest, told = child.communicate(timeout=60)
+    assert child.returncode == 130, told
+    [conversation] = background.json("list-conversations")
+    messages = background.json("show-conversation", conversation["thread_id"])["messages"]
+    assert [message["state"] for message in messages] == ["failed", "partial"]
+    assert messages[1]["text"] == (begun + rest).decode().rstrip("\n")
+    assert f"stored as partial in {conversation['thread_id']}" in told.decode()
+
+
+def test_the_shell_completes_what_a_running_daemon_has_and_starts_none(background: Cli) -> None:
+    def completions(line: str) -> list[str]:
+        words = {"_CLAUDE_COMMS_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        return background.run(environment=words).stdout.split()
+
+    assert completions("claude-comms stop-instance mar") == []
+    assert background.run("daemon", "status").returncode == 1
+    instance = background.json("start-instance", "--name", "marker_arangodb")["instance_id"]
+    assert completions("claude-comms stop-instance mar") == ["marker_arangodb"]
+    assert completions(f"claude-comms stop-instance {instance[:5]}") == [instance]
+    job = background.json("query-module", "arangodb", "Which index?", "--background")["job_id"]
+    assert completions("claude-comms wait-job j") == [job]
+    assert "claude-code" in completions("claude-comms query-module arangodb x --backend c")
+
+
+def test_whoever_watches_is_told_that_the_daemon_has_stopped_and_starts_no_other(background: Cli) -> None:
+    instance = background.json("start-instance", "--name", "marker_arangodb")["instance_id"]
+    monitor = background.start("monitor-instance", instance, "--json")
+    assert monitor.stdout is not None
+    assert json.loads(monitor.stdout.readline())["type"] == "instance.started"
+    background.json("daemon", "stop")
+    out, _ = monitor.communicate(timeout=60)
+    assert monitor.returncode == 1
+    assert fits(ERROR, json.loads(out.splitlines()[-1]))["error"]["type"] == "DaemonNotRunningError"
+    assert background.run("daemon", "status").returncode == 1

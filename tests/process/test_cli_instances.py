@@ -331,7 +331,7 @@ def agree(cli: Cli, place: Path, api: LoopbackAPI) -> None:
     """What a person says to Claude Code once: that it may use the key, and that the directory is theirs."""
     key = api.environment()["ANTHROPIC_API_KEY"]
     config = cli.home / "claude-code" / "config" / ".claude.json"
-    known = json.loads(config.read_text()) if config.exists() else {}
+    known: dict[str, Any] = json.loads(config.read_text()) if config.exists() else {}
     known |= {
         "hasCompletedOnboarding": True,
         "customApiKeyResponses": {"approved": [key[-20:]], "rejected": []},

@@ -201,6 +201,27 @@ def test_a_killed_one_is_not_found_and_the_next_one_cleans_up(house: House) -> N
     assert find(house.settings) == second
 
 
+def starting(home: Path) -> set[int]:
+    """Daemons, without their guardians."""
+    lines = {pid: Path(f"/proc/{pid}/cmdline") for pid in processes_of(home)}
+    with suppress(OSError):
+        return {
+            pid
+            for pid, line in lines.items()
+            if b"claude_comms.daemon\0run" in (text := line.read_bytes()) and b"_guardian.py" not in text
+        }
+    return set()
+
+
+def test_one_that_is_killed_while_it_starts_is_started_once_more(house: House) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(house.start)
+        assert soon(lambda: starting(house.home))
+        (first,) = starting(house.home)
+        os.kill(first, signal.SIGKILL)
+        assert second.result(60).pid != first
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it(house: House, number: int) -> None:
     info = house.start()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from claude_comms.types import BackendFeatures, Emit, InstanceSpec, TurnRequest, TurnResult
 
-__all__ = ["Backend", "BackendHealth", "Mortal", "Observable", "Session", "Warmable"]
+__all__ = ["Backend", "BackendHealth", "Mortal", "Observable", "Provable", "Session", "Warmable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,19 @@ class Observable(Protocol):
     @property
     def last_alive(self) -> float | None:
         """When the process last wrote anything, on `anyio.current_time()`'s clock; None while there is none."""
+        ...
+
+
+@runtime_checkable
+class Provable(Protocol):
+    """A session that can show between turns that it still answers. Optional: look with `isinstance`."""
+
+    async def prove(self, timeout_s: float) -> None:
+        """Return once its process has answered something that costs nothing and changes nothing.
+
+        TimeoutError where it has not within `timeout_s`; any other error says that it will not. Without a process
+        there is nothing to prove. May be called by any task, also while a turn begins, and be let go of at any time.
+        """
         ...
 
 

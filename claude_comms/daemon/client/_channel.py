@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import defaultdict
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -47,12 +46,14 @@ class Connection:
         self._waiting: dict[int, tuple[asyncio.Future[Any], Callable[[Any], None] | None]] = {}
         self._listeners: dict[str, Callable[[str, Mapping[str, Any]], None]] = {}
         self._early: defaultdict[str, list[tuple[str, Mapping[str, Any]]]] = defaultdict(list)
+        self._broken = False
         self._reader = asyncio.create_task(self._read(), name="claude-comms daemon connection")
+        self._reader.add_done_callback(_seen)
 
     @property
     def lost(self) -> bool:
-        """Whether it has ended."""
-        return self._reader.done()
+        """Whether it has ended. What fails to be sent shows it before the reader has come to see it."""
+        return self._broken or self._reader.done()
 
     async def ended(self) -> None:
         """Wait for its end."""
@@ -90,8 +91,7 @@ class Connection:
         with anyio.move_on_after(_CLOSE_WITHIN_S, shield=True):
             await self._socket.close()
         self._reader.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._reader
+        await asyncio.wait({self._reader}, timeout=_CLOSE_WITHIN_S)
 
     async def _send(self, message: Mapping[str, Any]) -> None:
         from websockets.exceptions import ConnectionClosed
@@ -99,6 +99,8 @@ class Connection:
         try:
             await self._socket.send(encoded(message), text=True)
         except (ConnectionClosed, OSError) as error:
+            # Who tried again on this connection would do so for ever: nothing here lets the reader run meanwhile.
+            self._broken = True
             raise ConnectionLostError("the connection to the daemon was lost. Ask again.") from error
 
     async def _read(self) -> None:
@@ -107,14 +109,21 @@ class Connection:
         try:
             while True:
                 self._take(decoded(await self._socket.recv()))
-        except (ConnectionClosed, OSError, ValueError, KeyError, TypeError) as error:
+        except (ConnectionClosed, OSError) as error:
             lost = ConnectionLostError(f"the connection to the daemon was lost ({error}). Ask again.")
             lost.__cause__ = error
             self._end(lost)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            nonsense = DaemonError(
+                f"the daemon says what this version cannot read ({type(error).__name__}: {error})."
+                " Restart it: claude-comms daemon restart"
+            )
+            nonsense.__cause__ = error
+            self._end(nonsense)
         finally:
             self._end(ConnectionLostError("the connection to the daemon was closed."))
 
-    def _end(self, error: ConnectionLostError) -> None:
+    def _end(self, error: DaemonError) -> None:
         waiting, self._waiting = self._waiting, {}
         for future, _ in waiting.values():
             if not future.done():
@@ -208,10 +217,10 @@ class Channel:
         return connection
 
 
-def _seen(opening: asyncio.Task[Connection]) -> None:
+def _seen(task: asyncio.Task[Any]) -> None:
     """Whoever waited may have gone; then nobody looks at the error, and asyncio would complain."""
-    if not opening.cancelled():
-        opening.exception()
+    if not task.cancelled():
+        task.exception()
 
 
 async def _connected(info: DaemonInfo) -> ClientConnection:
@@ -236,10 +245,18 @@ async def _connected(info: DaemonInfo) -> ClientConnection:
         raise ConnectionLostError(f"the daemon at {info.socket} cannot be reached: {error}.") from error
     except InvalidStatus as error:
         if error.response.status_code == _UNAVAILABLE:
-            raise ConnectionLostError(f"the daemon at {info.socket} is stopping.") from error
+            raise ConnectionLostError(f"the daemon at {info.socket}: {_reason(bytes(error.response.body))}") from error
         raise DaemonError(f"the daemon refused the connection: {error}. See claude-comms daemon logs") from error
     except WebSocketException as error:
         raise DaemonError(f"the daemon refused the connection: {error}. See claude-comms daemon logs") from error
+
+
+def _reason(body: bytes | bytearray) -> str:
+    """What a problem document says is the matter; a daemon that ends may not come to say anything."""
+    try:
+        return str(decoded(body.decode())["detail"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "it is stopping."
 
 
 def _silent(info: DaemonInfo) -> DaemonError:

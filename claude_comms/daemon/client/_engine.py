@@ -89,7 +89,8 @@ class RemoteEngine:
         """Start a question on its way."""
         question = self._complete(question)
         deadline_s = self.settings.deadline_s if question.deadline_s is None else question.deadline_s
-        turn = RemoteTurn(self._channel, replace(question, turn_id=question.turn_id or new_id("t")), deadline_s)
+        named = replace(question, turn_id=question.turn_id or new_id("t"))
+        turn = RemoteTurn(self._channel, named, deadline_s, new=question.turn_id is None)
         self._turns[turn.task] = turn
         turn.task.add_done_callback(lambda task: self._turns.pop(task, None))
         return turn

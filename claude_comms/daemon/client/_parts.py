@@ -92,8 +92,10 @@ class RemoteInstances:
         told = await self._rest.post("/v1/instances", wish.as_json(), within_s=self._settings.deadline_s)
         return read(InstanceInfoModel, told).inner()
 
-    async def list(self) -> list[InstanceInfo]:
-        """The living ones, oldest first."""
+    async def list(self, *, check: bool = False) -> list[InstanceInfo]:
+        """The living ones, and those that failed and were not stopped since, oldest first; see `Instances.list`."""
+        if check:
+            await self._rest.get("/health")
         return [read(InstanceInfoModel, told).inner() for told in await self._rest.get("/v1/instances")]
 
     async def get(self, wanted: str) -> InstanceInfo:
@@ -111,6 +113,10 @@ class RemoteInstances:
     async def interrupt(self, wanted: str) -> InstanceInfo:
         """Stop the running turn; without one nothing happens."""
         return await self._steer(wanted, "interrupt")
+
+    async def hibernate(self, wanted: str) -> InstanceInfo:
+        """Have it give up its process and keep its session; InstanceStateError for one that is busy."""
+        return await self._steer(wanted, "hibernate")
 
     async def stop(self, wanted: str) -> InstanceInfo:
         """End it, its running turn interrupted."""

@@ -63,6 +63,12 @@ class RemoteSubscription:
                 await _either(news, connection)
         return self.kept.popleft()
 
+    def ready(self) -> list[Event | Missed]:
+        """What could be had now without waiting, and is taken with this call."""
+        there = [*self.kept]
+        self.kept.clear()
+        return there
+
     async def __aenter__(self) -> Self:
         await self._subscribed()
         return self

@@ -46,8 +46,10 @@ class RemoteTurn:
     connection broke, or begins if it has never heard of the turn. It never asks twice.
     """
 
-    def __init__(self, channel: Channel, question: Question, deadline_s: float) -> None:
+    def __init__(self, channel: Channel, question: Question, deadline_s: float, *, new: bool = False) -> None:
+        """`new`: the id has just been made up, so no daemon can know the turn."""
         self._channel = channel
+        self._new = new
         self._question = question
         self._turn_id = str(question.turn_id)
         self._deadline_s = deadline_s
@@ -109,8 +111,10 @@ class RemoteTurn:
         try:
             if self._interrupted:
                 await self._cancel()  # whether the daemon had heard of it is not known
-            result = await connection.call("ask", {**params, "after": self._cursor})
-            self._end(reply=_reply(result))
+            new, self._new = self._new, False
+            result = await connection.call("ask", {**params, "after": self._cursor, "new": new})
+            if not self._ended.is_set():  # else the last event has told it
+                self._end(reply=_reply(result))
         except ClaudeCommsError as error:
             if isinstance(error, DaemonError):
                 raise
@@ -119,7 +123,13 @@ class RemoteTurn:
             connection.ignore(self._turn_id)
 
     def _take(self, _method: str, params: Mapping[str, Any]) -> None:
-        event: Mapping[str, Any] = params["event"]
+        waiting = len(self._events)
+        for event in params["events"]:
+            self._see(event)
+        if len(self._events) > waiting:
+            self._wake()
+
+    def _see(self, event: Mapping[str, Any]) -> None:
         if event["seq"] <= self._cursor:
             return
         self._cursor = event["seq"]
@@ -148,7 +158,6 @@ class RemoteTurn:
             self._text.append(event.text)
         if not self._unread:
             self._events.append(event)
-            self._wake()
 
     def _wake(self) -> None:
         news, self._news = self._news, anyio.Event()

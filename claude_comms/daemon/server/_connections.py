@@ -31,6 +31,14 @@ ABORT = "claude_comms.abort"
 """Where in ``scope["state"]`` the function is that cuts a connection off."""
 
 _CLOSE_WAIT_S = 3
+_BACKLOG = 128
+"""Connections that may wait to be let in."""
+_MOST_REFUSED = 8
+"""Connections beyond the limit that may wait to be told so; more are cut off, for each takes a descriptor."""
+_REFUSED_WAIT_S = 1.0
+"""How long one of them may say nothing."""
+_AT_ONCE = 4
+"""So many are let in before those beyond the limit are turned away: all at once would use up the descriptors."""
 
 
 def peer_uid(connection: Any) -> int | None:
@@ -48,6 +56,8 @@ class Listener(uvicorn.Server):
         self.limits = limits
         self.opened = anyio.Event()
         """Set once it takes connections."""
+        self.refused = 0
+        """How many connections are open only to be told that they are refused."""
         self._siblings = siblings
         super().__init__(
             uvicorn.Config(
@@ -62,6 +72,7 @@ class Listener(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 h11_max_incomplete_event_size=limits.head_bytes,
+                backlog=_AT_ONCE,
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=_CLOSE_WAIT_S,
             )
@@ -73,6 +84,8 @@ class Listener(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn does, and say so."""
         await super().startup(sockets)
+        for sock in sockets or ():
+            sock.listen(_BACKLOG)  # asyncio takes one number for both
         self.opened.set()
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override] - a generator there
@@ -108,11 +121,16 @@ class _Connection(H11Protocol):
         limits = self._listener.limits
         if self._refused is not None:
             self.transport = transport
+            self._listener.refused += 1
+            if self._listener.refused > _MOST_REFUSED:
+                transport.abort()
+                return
         else:
             super().connection_made(transport)
             bucket = TokenBucket(limits.requests_per_s, limits.requests_burst)
             self.app_state = {**self.app_state, BUCKET: bucket, ABORT: transport.abort}
-        self.timeout_keep_alive_task = self.loop.call_later(limits.head_wait_s, transport.abort)
+        wait_s = limits.head_wait_s if self._refused is None else min(limits.head_wait_s, _REFUSED_WAIT_S)
+        self.timeout_keep_alive_task = self.loop.call_later(wait_s, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         # Only now: what is written before the other side has said anything is lost when it speaks to a closed door.
@@ -126,6 +144,8 @@ class _Connection(H11Protocol):
         self._unset_keepalive_if_required()
         if self._refused is None:
             super().connection_lost(exc)
+        else:
+            self._listener.refused -= 1
 
     def send_400_response(self, msg: str) -> None:
         """For what is not HTTP, or has too much of a head."""

@@ -41,6 +41,7 @@ class Door:
         self._limits = limits
         self._token = None if token is None else token.strip().encode()
         self._hosts = hosts
+        self._held_bytes = 0
         self._bucket = TokenBucket(limits.door_requests_per_s, limits.door_requests_burst)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,7 +51,7 @@ class Door:
             response = problem_response(refusal.error, refusal.status_code, refusal.headers)
             await response(scope, receive, send)
         elif scope["type"] == "http":
-            await self._app(scope, self._capped(receive), send)
+            await self._serve(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -121,16 +122,28 @@ class Door:
     def _over(self) -> Refusal:
         return Refusal(DaemonError(f"the body is over {self._limits.body_bytes} bytes. Send less."), 413)
 
-    def _capped(self, receive: Receive) -> Receive:
-        """`receive`, which raises once a body without an honest length has become too long."""
-        size_bytes = 0
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; `receive` raises once bodies without an honest length have become too long."""
+        held_bytes = 0
 
         async def receive_some() -> Message:
-            nonlocal size_bytes
+            nonlocal held_bytes
             message = await receive()
-            size_bytes += len(message.get("body", b""))
-            if size_bytes > self._limits.body_bytes:
+            size_bytes = len(message.get("body", b""))
+            held_bytes += size_bytes
+            self._held_bytes += size_bytes
+            if held_bytes > self._limits.body_bytes:
                 raise self._over()
+            if self._held_bytes > self._limits.bodies_bytes:
+                raise self._full()
             return message
 
-        return receive_some
+        try:
+            await self._app(scope, receive_some, send)
+        finally:
+            self._held_bytes -= held_bytes
+
+    def _full(self) -> Refusal:
+        limit = self._limits.bodies_bytes
+        message = f"the requests being served have {limit} bytes. Ask again when some are done."
+        return Refusal(PoolExhaustedError(message, limit=limit, retry_after_s=1.0), 503)

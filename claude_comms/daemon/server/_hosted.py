@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import anyio
 
 if TYPE_CHECKING:
     from claude_comms.protocols import Turn
+    from claude_comms.types import Question
 
 __all__ = ["HostedTurn", "Outcome"]
 
@@ -27,8 +29,9 @@ class HostedTurn:
     One that is only in the event log (`elsewhere`) belongs to an earlier daemon, or to a job: its events tell its end.
     """
 
-    def __init__(self, turn_id: str, cursor: int) -> None:
+    def __init__(self, turn_id: str, cursor: int, question: Question | None = None) -> None:
         self.turn_id = turn_id
+        self._asked = _digest(question)
         self.cursor = cursor
         self.elsewhere = False
         self.settled = anyio.Event()
@@ -36,6 +39,10 @@ class HostedTurn:
         self.ended = anyio.Event()
         self.outcome: Outcome | None = None
         self._turn: Turn | None = None
+
+    def is_of(self, question: Question) -> bool:
+        """Whether `question` is the one that was asked, as far as that is known."""
+        return self._asked in (b"", _digest(question))
 
     def runs(self, turn: Turn) -> None:
         """The engine has taken the question."""
@@ -62,3 +69,11 @@ class HostedTurn:
             return False
         await self._turn.interrupt()
         return True
+
+
+def _digest(question: Question | None) -> bytes:
+    """What must be the same for a question to be the same: not its limits, which a client counts down."""
+    if question is None:
+        return b""
+    said = (question.source, question.target, question.prompt, question.thread_id, question.data, question.schema)
+    return hashlib.blake2b(repr(said).encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Limits", "TokenBucket"]
+
+_KEPT_DESCRIPTORS = 48
+"""For the stores, the log, and the like."""
+_FEWEST_CONNECTIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,8 @@ class Limits:
 
     body_bytes: int = 16 << 20
     """Of a request, and of a message on the WebSocket."""
+    bodies_bytes: int = 256 << 20
+    """Of all requests that are served at one door, together."""
     head_bytes: int = 64 << 10
     """Of a request's line and headers."""
     connections: int = 256
@@ -38,6 +44,28 @@ class Limits:
     """How long a client may take nothing of what it asked for."""
     ping_s: float = 15.0
     """A stream of events that has nothing to say shows so often that it is alive."""
+
+    @classmethod
+    def fitting(cls) -> Self:
+        """Those of a process that may open only so many descriptors: connections leave some for everything else.
+
+        Where none is left, a new connection cannot even be refused.
+        """
+        usual, descriptors = cls(), _descriptors()
+        if descriptors is None:
+            return usual
+        spare = (descriptors - _KEPT_DESCRIPTORS) // 2
+        return cls(connections=max(_FEWEST_CONNECTIONS, min(usual.connections, spare)))
+
+
+def _descriptors() -> int | None:
+    """How many this process may open; None where that is not limited, or not known."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 class TokenBucket:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import re
+import threading
 import traceback
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
     from io import TextIOWrapper
     from pathlib import Path
 
@@ -24,6 +26,9 @@ __all__ = ["configure_logging", "secrets_of"]
 
 _LARGEST_BYTES = 10 << 20
 _KEPT = 5
+_WRITE_EVERY_S = 0.2
+_MOST_WAITING = 1_000
+_CLOSE_WAIT_S = 1.0
 _IDS = ("conversation", "instance", "turn", "job", "log_id")
 _SHORTEST_SECRET = 6
 """Shorter ones would black out half the log."""
@@ -38,10 +43,11 @@ def configure_logging(
     """Write what is logged from here on to `path`, as JSON lines: 0600, 10 MiB, five older files beside it.
 
     Ours from `level` on, other people's from WARNING on. `secrets` never stand there, nor what looks like one.
+    Lines below WARNING wait up to 0.2 s for others, or for the handler's `flush` or `close`.
     Without `texts`, errors are told by their type and where they were raised: their messages may hold texts.
     Returns the handler; whoever wants to stop removes it from the root logger and closes it.
     """
-    handler = _PrivateFile(path, maxBytes=_LARGEST_BYTES, backupCount=_KEPT, encoding="utf-8")
+    handler = _PrivateFile(path)
     handler.setFormatter(_JsonLines(secrets, texts=texts))
     root = logging.getLogger()
     root.addHandler(handler)
@@ -60,7 +66,76 @@ def secrets_of(settings: Settings, token: str = "") -> list[str]:
 
 
 class _PrivateFile(RotatingFileHandler):
-    """Files of mode 0600, whatever the umask."""
+    """Files of mode 0600, whatever the umask. Written in one go each 0.2 s, and at once from WARNING on."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, maxBytes=_LARGEST_BYTES, backupCount=_KEPT, encoding="utf-8", errors="replace")
+        self._lines: list[str] = []
+        self._news = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep_writing, name="claude-comms-log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record; with the lock held, as `handle` does."""
+        try:
+            self._lines.append(self.format(record) + "\n")
+            if record.levelno >= logging.WARNING or len(self._lines) >= _MOST_WAITING:
+                self._write()
+            else:
+                self._news.set()
+        except Exception:  # noqa: BLE001 - logging's own way with what goes wrong in it
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._locked():
+            if self._lines:
+                self._write()
+
+    def close(self) -> None:
+        """Write what waits, and let go of the file."""
+        self._ended.set()
+        self._news.set()
+        self._thread.join(_CLOSE_WAIT_S)
+        self.flush()
+        super().close()
+
+    def _keep_writing(self) -> None:
+        while True:
+            self._news.wait()
+            if self._ended.wait(_WRITE_EVERY_S):
+                return
+            self._news.clear()
+            with contextlib.suppress(OSError, ValueError):  # a full disk: the next lines try again
+                self.flush()
+
+    def _write(self) -> None:
+        lines, self._lines = self._lines, []
+        begin, size_bytes = 0, self._opened().tell()
+        for number, line in enumerate(lines):
+            length = len(line.encode("utf-8", "replace"))
+            if size_bytes + length > self.maxBytes and size_bytes:
+                self._opened().write("".join(lines[begin:number]))
+                self.doRollover()
+                begin, size_bytes = number, 0
+            size_bytes += length
+        self._opened().write("".join(lines[begin:]))
+        self._opened().flush()
+
+    def _opened(self) -> TextIOWrapper:
+        """The file; there is none where it could not be opened again after it was full."""
+        if self.stream is None:
+            self.stream = self._open()
+        return self.stream
+
+    @contextlib.contextmanager
+    def _locked(self) -> Generator[None]:
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
 
     def _open(self) -> TextIOWrapper:
         file = super()._open()

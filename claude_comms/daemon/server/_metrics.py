@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from claude_comms.events import Event, Missed
-    from claude_comms.protocols import Engine
+    from claude_comms.protocols import HostedEngine
 
 __all__ = ["Metrics"]
 
@@ -116,17 +116,18 @@ class Metrics:
 
     # --- what is there -------------------------------------------------------------------------
 
-    async def text(self, engine: Engine) -> bytes:
+    async def text(self, engine: HostedEngine) -> bytes:
         """All of it, in Prometheus's text format."""
         with anyio.move_on_after(_LOOK_WAIT_S), suppress(ClaudeCommsError):
             await self._look(engine)
         return generate_latest(self._registry)
 
-    async def _look(self, engine: Engine) -> None:
+    async def _look(self, engine: HostedEngine) -> None:
         infos = await engine.instances.list()
         for state in InstanceState:
             self._instances.labels(str(state)).set(sum(info.state is state for info in infos))
-        self._waiting.set(sum(info.waiting for info in infos))
         self._memory.set(sum(info.rss_bytes or 0 for info in infos))
-        for state in (JobState.QUEUED, JobState.RUNNING):
-            self._jobs.labels(str(state)).set(len(await engine.jobs.list(state=state, limit=1000)))
+        load = await engine.load()
+        self._waiting.set(load.questions_waiting)
+        self._jobs.labels(str(JobState.QUEUED)).set(load.jobs_queued)
+        self._jobs.labels(str(JobState.RUNNING)).set(load.jobs_running)

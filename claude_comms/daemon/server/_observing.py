@@ -37,8 +37,9 @@ class Observer:
         self._task: asyncio.Task[None] | None = None
         self._cursor: int | None = None
 
-    def start(self) -> None:
-        """Follow from now on."""
+    def start(self, after: int) -> None:
+        """Follow from the cursor `after` on."""
+        self._cursor = after
         self._task = asyncio.create_task(self._follow(), name="observer")
 
     async def stop(self) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["document"]
 
-_STATUSES = (400, 401, 402, 403, 404, 409, 413, 422, 429, 500, 502, 503, 504)
+_STATUSES = (400, 401, 402, 403, 404, 409, 413, 422, 429, 431, 500, 502, 503, 504)
 """What any route may answer beside its result: ours for what an engine raises, and the doors'."""
 
 _METHODS = frozenset({"get", "post", "put", "delete", "patch"})

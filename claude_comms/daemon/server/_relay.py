@@ -15,7 +15,7 @@ from claude_comms.events import Event, EventFilter, Missed, Priority
 from claude_comms.types import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from claude_comms.daemon.server._hosted import HostedTurn
     from claude_comms.protocols import Engine
@@ -27,13 +27,16 @@ _PATIENCE_S = 5.0
 
 
 class Relay:
-    """Passes one turn's events on to `deliver`, which may wait: nothing is kept for a slow reader but the log."""
+    """Passes one turn's events on to `deliver`, all that are there at once.
+
+    `deliver` may wait: nothing is kept for a slow reader but the log.
+    """
 
     def __init__(
         self,
         engine: Engine,
         hosted: HostedTurn,
-        deliver: Callable[[Event], Awaitable[None]],
+        deliver: Callable[[Sequence[Event]], Awaitable[None]],
         *,
         after: int = 0,
     ) -> None:
@@ -62,7 +65,7 @@ class Relay:
                 watch.cancel()
         if self._outcome is None:
             self._outcome = self._hosted.outcome or Outcome(error=_no_end().as_dict())
-            await self._deliver(self._end_of(self._outcome))
+            await self._deliver([self._end_of(self._outcome)])
         return self._outcome
 
     async def _pass_on(self) -> bool:
@@ -70,14 +73,29 @@ class Relay:
         wanted = EventFilter(types=(TURN_EVENTS,), turn_id=self._hosted.turn_id)
         before = self._cursor
         async with self._engine.follow(wanted, after=self._cursor) as events:
-            async for event in events:
-                if isinstance(event, Event):
-                    await self._hand_over(event)
-                    if event.type in TERMINAL:
-                        self._outcome = _outcome(event)
-                        return True
-                elif self._lost(event, before):
+            async for first in events:
+                if not await self._take([first, *events.ready()], before):
                     return False
+                if self._outcome is not None:
+                    return True
+        return True
+
+    async def _take(self, items: Sequence[Event | Missed], before: int) -> bool:
+        """Hand over what there is, up to the turn's end. False: subscribe once more."""
+        there: list[Event] = []
+        for item in items:
+            if isinstance(item, Event):
+                there.append(item)
+                if item.type in TERMINAL:
+                    break
+            else:
+                await self._hand_over(there)
+                there = []
+                if self._lost(item, before):
+                    return False
+        await self._hand_over(there)
+        if there and there[-1].type in TERMINAL:
+            self._outcome = _outcome(there[-1])
         return True
 
     def _lost(self, missed: Missed, before: int) -> bool:
@@ -87,14 +105,16 @@ class Relay:
         self._cursor = max(self._cursor, missed.last)
         return False
 
-    async def _hand_over(self, event: Event) -> None:
+    async def _hand_over(self, events: Sequence[Event]) -> None:
+        if not events:
+            return
         self._delivering = True
         try:
-            await self._deliver(event)
+            await self._deliver(events)
         finally:
             self._delivering = False
-        self._cursor = event.seq
-        self._delivered += 1
+        self._cursor = events[-1].seq
+        self._delivered += len(events)
 
     async def _give_up_on_log(self, scope: anyio.CancelScope) -> None:
         """The turn is over and the log does not say so: its disk is full, or its writer dead."""

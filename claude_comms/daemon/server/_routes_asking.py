@@ -1,5 +1,6 @@
 """Routes that ask: messages, the turns they become, what is sent for them, and the events of everything."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -72,7 +73,7 @@ async def _answer(service: Service, hosted: HostedTurn, accept: str | None, afte
     return Json(outcome.reply, headers={"Claude-Comms-Turn": hosted.turn_id})
 
 
-async def _unheard(event: Event) -> None:
+async def _unheard(events: Sequence[Event]) -> None:
     """Only the end is wanted."""
 
 
@@ -123,7 +124,7 @@ async def events(
 
     async def follow(deliver: Any) -> None:
         async with service.engine.follow(wanted, after=cursor) as following:
-            async for event in following:
-                await deliver(event)
+            async for first in following:
+                await deliver([first, *following.ready()])
 
     return EventStream(follow, service)

@@ -53,6 +53,12 @@ async def interrupt(service: ServiceOf, wanted: WantedId) -> Response:
     return Json((await service.engine.instances.interrupt(wanted)).as_dict())
 
 
+@router.post("/instances/{wanted}/hibernate", responses={200: {"model": InstanceInfoModel}}, tags=["instances"])
+async def hibernate(service: ServiceOf, wanted: WantedId) -> Response:
+    """Have it give up its process and keep its session; 409 for one that is busy."""
+    return Json((await service.engine.instances.hibernate(wanted)).as_dict())
+
+
 @router.post("/instances/{wanted}/stop", responses={200: {"model": InstanceInfoModel}}, tags=["instances"])
 async def stop(service: ServiceOf, wanted: WantedId) -> Response:
     """End it; its conversation stays."""

@@ -20,10 +20,10 @@ router = APIRouter(tags=["daemon"])
 
 @router.get("/health", responses={200: {"model": HealthModel}})
 async def health(service: ServiceOf) -> Response:
-    """How it is: asked of the pool, which tells when each instance last proved alive."""
+    """How it is: asked of the pool, which has idle ones prove that they are alive, and tells when each last was."""
     instances = None
     with anyio.move_on_after(_HEALTH_WAIT_S):
-        instances = await service.engine.instances.list()
+        instances = await service.engine.instances.list(check=True)
     if instances is None:
         raise DaemonError(f"the pool did not answer within {_HEALTH_WAIT_S:g} s. Restart: claude-comms daemon restart")
     told = [{key: info.as_dict()[key] for key in ("instance_id", "state", "last_alive_at")} for info in instances]

@@ -22,7 +22,6 @@ from claude_comms.daemon.server._turns import Turns
 from claude_comms.daemon.wire import settings_digest
 from claude_comms.errors import ClaudeCommsError, ConfigError, DaemonError
 from claude_comms.events import NewEvent, Priority
-from claude_comms.jobs import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from claude_comms.events import EventBus
-    from claude_comms.protocols import Engine
+    from claude_comms.protocols import HostedEngine
     from claude_comms.settings import Settings
 
 __all__ = ["Server"]
@@ -49,7 +48,7 @@ class Server:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: HostedEngine,
         settings: Settings,
         *,
         bus: EventBus,
@@ -66,7 +65,7 @@ class Server:
         self._bus = bus
         self._token = token
         self._on_listen = on_listen
-        self._limits = limits or Limits()
+        self._limits = limits or Limits.fitting()
         self._turns = Turns(engine, bus)
         self.service = Service(
             engine=engine,
@@ -88,6 +87,7 @@ class Server:
         self._listening = anyio.Lock()
         self._stop_wanted = anyio.Event()
         self._drain_s = settings.drain_s
+        self._patience: anyio.CancelScope | None = None
         self._ready = anyio.Event()
 
     @property
@@ -110,7 +110,7 @@ class Server:
         if listen is not None:
             await self.listen(listen)
         await self._open_door(sock, Door(self.app, self._limits))
-        self._observer.start()
+        self._observer.start(self._bus.last_seq)
         await self._tell("daemon.started", {"socket": self.service.socket, "listen": self.address})
         self._ready.set()
         try:
@@ -142,11 +142,20 @@ class Server:
         return self.service.listens_on
 
     def request_stop(self, drain_s: float | None = None) -> None:
-        """Begin to stop and return at once; `serve` returns when it is done. In the server's event loop only."""
+        """Begin to stop and return at once; `serve` returns when it is done. In the server's event loop only.
+
+        Called again with a `drain_s`, it makes what is left of the time shorter, never longer.
+        """
         if not self._stop_wanted.is_set():
             self._drain_s = self._settings.drain_s if drain_s is None else drain_s
             self.service.draining = True
             self._stop_wanted.set()
+        elif drain_s is not None:
+            self._drain_s = min(self._drain_s, drain_s)
+            if self._patience is not None:
+                # Not anyio's name for the same clock: a signal's handler is no task.
+                now = asyncio.get_running_loop().time()
+                self._patience.deadline = min(self._patience.deadline, now + drain_s)
 
     def _connections(self) -> int:
         return self._listeners[0].connections if self._listeners else 0
@@ -155,23 +164,24 @@ class Server:
         sock.setblocking(False)  # noqa: FBT003 - its name says it
         listener = Listener(door, self._limits, self._listeners)
         self._listeners.append(listener)
-        self._tasks.append(asyncio.create_task(listener.serve(sockets=[sock]), name="door"))
-        await listener.opened.wait()
+        serving = asyncio.create_task(listener.serve(sockets=[sock]), name="door")
+        self._tasks.append(serving)
+        opened = asyncio.create_task(listener.opened.wait())
+        await asyncio.wait({serving, opened}, return_when=asyncio.FIRST_COMPLETED)
+        opened.cancel()
+        if serving.done():
+            await serving  # it says why it could not
 
     # --- the end -------------------------------------------------------------------------------
 
     async def _drain(self) -> None:
+        self._turns.refuse()
         await self._tell("daemon.draining", {"drain_s": self._drain_s, "turns": self._turns.running})
-        async with anyio.create_task_group() as draining:
-            draining.start_soon(self._turns.drain, self._drain_s)
-            draining.start_soon(self._drain_jobs)
-
-    async def _drain_jobs(self) -> None:
-        """Background questions that run now may end, too; those that wait stay queued."""
-        with suppress(ClaudeCommsError), anyio.move_on_after(self._drain_s):
-            for job in await self._engine.jobs.list(state=JobState.RUNNING, limit=1000):
-                with suppress(ClaudeCommsError):
-                    await self._engine.jobs.wait(job.job_id)
+        with anyio.CancelScope(deadline=anyio.current_time() + self._drain_s) as self._patience:
+            async with anyio.create_task_group() as waiting:
+                waiting.start_soon(self._turns.finished)
+                waiting.start_soon(self._engine.drain, self._drain_s)
+        await self._turns.interrupt()
 
     async def _close(self) -> None:
         try:

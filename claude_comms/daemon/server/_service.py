@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from claude_comms.daemon.server._metrics import Metrics
     from claude_comms.daemon.server._turns import Turns
     from claude_comms.events import EventBus
-    from claude_comms.protocols import Engine
+    from claude_comms.protocols import HostedEngine
     from claude_comms.settings import Settings
 
 __all__ = ["Service", "ServiceOf"]
@@ -36,7 +36,7 @@ def _no_connections() -> int:
 class Service:
     """One daemon as its routes see it. `listen` and `request_stop` are the server's."""
 
-    engine: Engine
+    engine: HostedEngine
     bus: EventBus
     settings: Settings
     turns: Turns

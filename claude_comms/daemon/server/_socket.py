@@ -16,10 +16,11 @@ from claude_comms.daemon.server._answers import Refusal, internal_error, mistake
 from claude_comms.daemon.server._connections import ABORT
 from claude_comms.daemon.server._doors import BUCKET
 from claude_comms.daemon.server._feeds import Feeds
+from claude_comms.daemon.server._streams import in_parts
 from claude_comms.errors import ClaudeCommsError, DaemonError, PoolExhaustedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.websockets import WebSocket
 
@@ -32,6 +33,7 @@ _POLICY = 1008
 """The code of RFC 6455 for a connection that is ended because of what the client did."""
 
 _HELLO_WAIT_S = 30.0
+_TURN = b'{"jsonrpc":"2.0","method":"turn","params":{"turn_id":%b,"events":[%b]}}'
 
 
 class _CallError(Exception):
@@ -60,7 +62,7 @@ class Session:
     def __init__(self, service: Service, socket: WebSocket) -> None:
         self._service = service
         self._socket = socket
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
         self._greeted = False
         self._asking: set[asyncio.Task[None]] = set()
         self._feeds = Feeds(service, self._notify)
@@ -181,10 +183,11 @@ class Session:
             message = f"{limit} questions wait on this connection. Ask later."
             raise PoolExhaustedError(message, limit=limit, retry_after_s=1.0)
         asked = wire.AskParams.model_validate(params)
-        hosted = self._service.turns.ask(asked.question.inner())
+        hosted = self._service.turns.ask(asked.question.inner(), new=asked.new)
 
-        async def deliver(event: Event) -> None:
-            await self._notify("turn", {"turn_id": hosted.turn_id, "event": event.as_cloudevent()})
+        async def deliver(events: Sequence[Event]) -> None:
+            for part in in_parts(wire.encoded(event.as_cloudevent()) for event in events):
+                await self._say(_TURN % (wire.encoded(hosted.turn_id), b",".join(part)))
 
         outcome = await self._service.turns.relay(hosted, deliver, after=asked.after)
         if outcome.reply is None:
@@ -202,8 +205,11 @@ class Session:
         await self._send({"jsonrpc": "2.0", "method": method, "params": params})
 
     async def _send(self, message: dict[str, Any]) -> None:
+        await self._say(wire.encoded(message))
+
+    async def _say(self, message: bytes) -> None:
         """Say something once the client takes it. ConnectionError where it is gone, or too slow."""
-        text = wire.encoded(message).decode()
+        text = message.decode()
         async with self._lock:
             with anyio.move_on_after(self._service.limits.send_wait_s) as waiting:
                 try:

@@ -16,16 +16,17 @@ from claude_comms.errors import ClaudeCommsError
 from claude_comms.events import Event, Missed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from starlette.types import Receive, Scope, Send
 
     from claude_comms.daemon.server._service import Service
 
-__all__ = ["EVENT_STREAM", "EventStream"]
+__all__ = ["EVENT_STREAM", "EventStream", "in_parts"]
 
 EVENT_STREAM = "text/event-stream"
 _LAST_WORDS_S = 0.2
+_PART_BYTES = 64 * 1024
 
 
 class EventStream(Response):
@@ -37,14 +38,16 @@ class EventStream(Response):
     media_type = EVENT_STREAM
 
     def __init__(
-        self, feed: Callable[[Callable[[Event | Missed], Awaitable[None]]], Awaitable[object]], service: Service
+        self,
+        feed: Callable[[Callable[[Sequence[Event | Missed]], Awaitable[None]]], Awaitable[object]],
+        service: Service,
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-store"})
         del self.headers["content-length"]
         self._feed = feed
         self._limits = service.limits
         self._closing = service.closing
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
         self._said = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,12 +79,9 @@ class EventStream(Response):
         except Exception as error:  # noqa: BLE001 - the answer has begun: only the stream itself can tell
             await self._write(_told("problem", internal_error(error)))
 
-    async def _deliver(self, event: Event | Missed) -> None:
-        if isinstance(event, Event):
-            await self._write(_told(event.type, event.as_cloudevent(), event.seq))
-        else:
-            facts = {"first": event.first, "last": event.last, "reason": event.reason}
-            await self._write(_told("missed", facts, event.last))
+    async def _deliver(self, items: Sequence[Event | Missed]) -> None:
+        for part in in_parts(map(_item, items)):
+            await self._write(b"".join(part))
 
     async def _show_life(self) -> None:
         while True:
@@ -109,6 +109,26 @@ class EventStream(Response):
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def in_parts(pieces: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """`pieces` in runs that are sent together: up to 64 KiB, or one larger piece. Between two a slow reader is met."""
+    part: list[bytes] = []
+    size_bytes = 0
+    for piece in pieces:
+        if part and size_bytes + len(piece) > _PART_BYTES:
+            yield part
+            part, size_bytes = [], 0
+        part.append(piece)
+        size_bytes += len(piece)
+    if part:
+        yield part
+
+
+def _item(item: Event | Missed) -> bytes:
+    if isinstance(item, Event):
+        return _told(item.type, item.as_cloudevent(), item.seq)
+    return _told("missed", {"first": item.first, "last": item.last, "reason": item.reason}, item.last)
 
 
 def _told(name: str, data: object, seq: int | None = None) -> bytes:

@@ -14,12 +14,12 @@ from claude_comms.daemon.server._answers import Refusal, internal_error
 from claude_comms.daemon.server._hosted import HostedTurn, Outcome
 from claude_comms.daemon.server._relay import Relay
 from claude_comms.daemon.wire import TURN_EVENTS
-from claude_comms.errors import ClaudeCommsError, DaemonError, TurnFailedError
+from claude_comms.errors import ClaudeCommsError, ConfigError, DaemonError, TurnFailedError
 from claude_comms.events import EventFilter
 from claude_comms.types import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator, Sequence
 
     from claude_comms.events import Event, EventBus
     from claude_comms.protocols import Engine
@@ -51,26 +51,32 @@ class Turns:
         """How many run now."""
         return len(self._running)
 
-    def ask(self, question: Question) -> HostedTurn:
+    def ask(self, question: Question, *, new: bool = False) -> HostedTurn:
         """The turn of `question`: the one that has its `turn_id` already, or a new one.
 
-        Refusal (503) for a new one once the daemon stops.
+        `new`: whoever asks has just made the `turn_id` up, so that no earlier daemon can know it.
+        Refusal (503) for a new one once the daemon stops. ConfigError where the id is that of another question.
         """
         turn_id = question.turn_id or new_id("t")
         known = self._known(turn_id)
         if known is not None:
+            if not known.is_of(question):
+                raise ConfigError(
+                    f"turn_id {turn_id!r} is that of another question. Choose a new one for each question."
+                )
             return known
         if self._closed:
             raise Refusal(DaemonError("the daemon is stopping. Ask again in a moment: it is started anew then."), 503)
-        hosted = self._running[turn_id] = HostedTurn(turn_id, self._bus.last_seq)
-        carried = self._carry(hosted, replace(question, turn_id=turn_id), maybe_known=question.turn_id is not None)
+        hosted = self._running[turn_id] = HostedTurn(turn_id, self._bus.last_seq, question)
+        maybe_known = question.turn_id is not None and not new
+        carried = self._carry(hosted, replace(question, turn_id=turn_id), maybe_known=maybe_known)
         task = asyncio.create_task(carried, name=f"turn {turn_id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return hosted
 
     async def relay(
-        self, hosted: HostedTurn, deliver: Callable[[Event], Awaitable[None]], *, after: int = 0
+        self, hosted: HostedTurn, deliver: Callable[[Sequence[Event]], Awaitable[None]], *, after: int = 0
     ) -> Outcome:
         """Pass on a turn's events from a cursor on, to its end; see `Relay.run`."""
         with self.being_read():
@@ -117,17 +123,23 @@ class Turns:
         if len(self._ended) > _MOST_ENDED:
             self._ended.popitem(last=False)
 
-    async def drain(self, drain_s: float) -> None:
-        """Take no new turns; let those that run go on for `drain_s`, then interrupt them and wait, bounded."""
+    def refuse(self) -> None:
+        """Take no new turns any more."""
         self._closed = True
-        await self._wait(drain_s)
+
+    async def finished(self) -> None:
+        """Wait until none runs."""
+        await self._wait(None)
+
+    async def interrupt(self) -> None:
+        """Interrupt those that run and wait, bounded, until they have ended."""
         with anyio.move_on_after(_INTERRUPT_WAIT_S):
             async with anyio.create_task_group() as interrupting:
                 for hosted in tuple(self._running.values()):
                     interrupting.start_soon(_stop, hosted)
         await self._wait(_INTERRUPT_WAIT_S)
 
-    async def _wait(self, wait_s: float) -> None:
+    async def _wait(self, wait_s: float | None) -> None:
         if self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=wait_s)
 

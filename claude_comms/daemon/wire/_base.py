@@ -40,17 +40,21 @@ def _inner(value: Any) -> Any:
 
 def encoded(value: object) -> bytes:
     """`value`, of JSON values, as UTF-8. A lone surrogate, which UTF-8 has no place for, becomes ``?``."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace")
+    return _encode(value).encode("utf-8", "replace")
 
 
 def decoded(text: str | bytes) -> Any:
     """The JSON value that `text` is. ValueError where it is none, is nested too deeply, or holds NaN."""
     try:
-        return json.loads(text, parse_constant=_no_number)
+        return _decode(text if isinstance(text, str) else text.decode("utf-8"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
 
 def _no_number(name: str) -> object:
     raise ValueError(f"{name} is not a JSON number")
+
+
+# Made once: `json.dumps` and `json.loads` make new ones for each call that says anything of its own.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_decode = json.JSONDecoder(parse_constant=_no_number).decode

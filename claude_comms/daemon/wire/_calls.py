@@ -50,9 +50,13 @@ class HelloParams(Asked):
 
 
 class AskParams(Asked):
-    """A question, with the `turn_id` that the client chose; `after` is the cursor from which it wants the events."""
+    """A question, with the `turn_id` that the client chose; `after` is the cursor from which it wants the events.
+
+    `new` says that this `turn_id` has never been sent before, to any daemon: then nobody looks for it in the log.
+    """
 
     question: QuestionModel
+    new: bool = False
     after: int = Field(default=0, ge=0, le=2**63 - 1)
 
 

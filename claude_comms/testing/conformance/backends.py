@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from claude_comms.background.backends.protocol import Backend, BackendHealth, Observable, Warmable
+from claude_comms.background.backends.protocol import Backend, BackendHealth, Observable, Provable, Warmable
 from claude_comms.background.instance import Instance
 from claude_comms.errors import (
     BackendError,
@@ -281,6 +281,16 @@ class BackendConformance:
         assert session.last_alive is not None
         assert before <= session.last_alive <= anyio.current_time()
         assert session.pid is None or session.pid > 0
+
+    async def test_a_session_that_can_prove_that_it_answers_does_so_between_turns(self, session: Session) -> None:
+        if not isinstance(session, Provable):
+            pytest.skip("its sessions cannot prove it")
+        await session.prove(WAIT_S)
+        await self.ask(session)
+        before = anyio.current_time()
+        await session.prove(WAIT_S)
+        assert not isinstance(session, Observable) or (session.last_alive or 0.0) >= before
+        assert (await self.ask(session)).text
 
     # --- what it declares ---
 

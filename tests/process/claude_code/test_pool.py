@@ -7,10 +7,10 @@ import signal
 from typing import TYPE_CHECKING
 
 import anyio
+import psutil
 import pytest
 from claude_code_support import MODEL, descendants
 
-from claude_comms.background.backends.protocol import Observable
 from claude_comms.background.pool import Pool
 from claude_comms.testing.conformance.backends import make_request
 from claude_comms.types import InstanceLimits, InstanceState
@@ -62,10 +62,8 @@ async def test_a_hibernated_instance_holds_no_process_and_goes_on_with_its_sessi
 
 
 async def test_a_warmed_instance_is_measured_and_a_killed_one_is_noticed_and_resumed(
-    pool: Pool, spec: InstanceSpec, backend: ClaudeCodeBackend
+    pool: Pool, spec: InstanceSpec
 ) -> None:
-    if not isinstance(await backend.open(spec), Observable):
-        pytest.skip("its sessions cannot be looked at yet")
     before = descendants()
     instance = await pool.start(spec, warm=make_request("", model=MODEL), limits=InstanceLimits(max_memory_mb=4000))
     warmed = descendants() - before
@@ -88,3 +86,42 @@ async def test_a_warmed_instance_is_measured_and_a_killed_one_is_noticed_and_res
     second = await ask(pool, spec, "two", first.session_handle)
     assert second.rebuilt == ""
     assert pool.list() == [instance]
+
+
+async def test_a_process_that_dies_between_turns_is_noticed_without_looking(pool: Pool, spec: InstanceSpec) -> None:
+    before = descendants()
+    first = await ask(pool, spec, "one")
+    (instance,) = pool.list()
+    os.kill(pool.info(instance).pid or 0, signal.SIGKILL)
+    with anyio.fail_after(WAIT_S):
+        while instance.warm:
+            await anyio.sleep(0.01)
+    await gone(before)
+    second = await ask(pool, spec, "two", first.session_handle)
+    assert (second.rebuilt, instance.restarts) == ("", 1)
+
+
+def frozen(pids: set[int]) -> int:
+    """Stop the Claude Code among `pids`: the last in the line of processes. Its process id."""
+    (claude,) = [pid for pid in pids if not psutil.Process(pid).children() and "claude" in psutil.Process(pid).name()]
+    os.kill(claude, signal.SIGSTOP)
+    return claude
+
+
+async def test_a_frozen_process_is_found_out_and_the_next_question_resumes_its_session(
+    pool: Pool, spec: InstanceSpec
+) -> None:
+    before = descendants()
+    first = await ask(pool, spec, "one")
+    (instance,) = pool.list()
+    asked = anyio.current_time()
+    await pool.prove()
+    assert instance.warm, "one that lives proves it"
+    assert (instance.last_alive or 0) >= asked
+    frozen(descendants() - before)
+    with anyio.fail_after(WAIT_S):
+        await pool.prove()
+    assert (instance.state, pool.info(instance).pid) == (InstanceState.HIBERNATED, None)
+    await gone(before)
+    second = await ask(pool, spec, "two", first.session_handle)
+    assert (second.rebuilt, instance.restarts) == ("", 1)

@@ -544,3 +544,14 @@ async def _cancel_soon(scope: anyio.CancelScope, steps: int) -> None:
 async def _start(pool: Pool, number: int) -> None:
     with suppress(PoolExhaustedError, InstanceStateError, TurnFailedError):
         await pool.start(spec(f"t{number % 4}"))
+
+
+async def test_a_new_conversation_spares_an_instance_that_was_asked_by_its_id_while_another_is_warm() -> None:
+    async with make(places=3) as pool:
+        first, second = await pool.start(spec()), await pool.start(spec())
+        with await pool.lease_instance(first.instance_id, "c_1") as lease:
+            await lease.ask(request("c_1"), nowhere)
+        for thread_id in ("c_2", "c_3"):
+            assert await ask(pool, spec(), thread_id) == second.instance_id
+        with await pool.lease(spec(), "c_2"):
+            assert await ask(pool, spec(), "c_4") == first.instance_id, "an idle one comes before a new one"

@@ -232,3 +232,30 @@ def test_a_tree_is_measured_with_its_children_and_one_that_is_gone_is_missing() 
     assert set(taken) == {parent.pid, os.getpid()}
     assert taken[os.getpid()] > taken[parent.pid] > 8 << 20, "two Python processes, and they are ours"
     assert measure_trees([parent.pid]) == {}
+
+
+async def test_the_error_of_a_storm_is_made_of_whole_sentences() -> None:
+    backend = ScriptedBackend(processes=True)
+    async with make(backend, places=3, clock=Clock(), on_event=Told()) as pool:
+        for _ in range(5):
+            await ask(pool, spec())
+            backend.sessions[-1].kill("killed by signal 9")
+            with anyio.fail_after(5):
+                while any(instance.warm for instance in pool.list()):
+                    await anyio.lowlevel.checkpoint()
+        (failed,) = pool.list_failed()
+    assert "killed by signal 9. Mend that, or try again in 180 s with a new instance" in str(failed.failure)
+
+
+async def test_the_latest_hundred_that_failed_are_kept_and_those_before_are_stopped() -> None:
+    told = Told()
+    backend = ScriptedBackend("yes", open_error=BackendUnavailableError("no key."))
+    async with make(backend, places=1, on_event=told) as pool:
+        for number in range(102):
+            with pytest.raises(BackendUnavailableError):
+                await pool.start(spec(), f"n{number}")
+        assert [instance.name for instance in pool.list_failed()] == [f"n{number}" for number in range(2, 102)]
+        assert told.of("instance.stopped") == [{"reason": "100 others have failed since"}] * 2
+        assert pool.get("n101").state is InstanceState.FAILED
+        await pool.stop("n101")
+        assert len(pool.list_failed()) == 99

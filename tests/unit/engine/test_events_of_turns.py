@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from claude_comms.conversations import ConversationStore
 from claude_comms.engine import LocalEngine
 from claude_comms.errors import StoreError, TurnFailedError, UnknownModuleError
 from claude_comms.events import Event, EventFilter, MemoryBus, NewEvent
 from claude_comms.settings import Settings
+from claude_comms.storage import OwnerLock
 from claude_comms.testing.scripted import Answer, ScriptedBackend, Stall
-from claude_comms.types import Pair, Question
+from claude_comms.types import MessageState, Pair, Question
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -141,6 +143,35 @@ async def test_a_turn_that_a_dead_process_left_open_is_given_its_end_from_the_st
     assert told[-1].type == "turn.completed"
     assert told[-1].data["reply"]["response"] == "an answer"
     assert told[-1].data["reply"]["message_id"] == reply.message_id
+
+
+@pytest.mark.parametrize("heard", ["message.stored", "turn.failed"])
+async def test_a_question_that_a_dead_process_left_pending_is_told_failed_once(
+    claude_comms_home: Path, heard: str
+) -> None:
+    """The end names the instance that was answering, so that who follows that one hears of it."""
+    async with opened(claude_comms_home, ScriptedBackend()) as engine:
+        gone = OwnerLock(engine.database.path)
+        gone.acquire()
+        asked = await ConversationStore(engine.database, gone).begin_turn(
+            thread_id=None,
+            pair=Pair("marker", "arangodb"),
+            text="How?",
+            sent_text="How?",
+            backend="scripted",
+            model="m",
+            turn_id="t_1",
+        )
+        gone.release()
+    bus = MemoryBus()
+    await bus.open()
+    facts = {"turn_id": "t_1", "thread_id": asked.thread_id, "instance_id": "i_1"}
+    await bus.publish(NewEvent(heard, asked.thread_id, "marker/arangodb", facts))
+    async with opened(claude_comms_home, ScriptedBackend(), bus) as engine:
+        (question,) = (await engine.get_conversation(asked.thread_id)).messages
+        told = await bus.read(EventFilter(types=("turn.failed",), turn_id="t_1"))
+    assert question.state is MessageState.FAILED
+    assert [(event.subject, event.data["instance_id"]) for event in told] == [(asked.thread_id, "i_1")]
 
 
 async def test_a_bus_that_fails_fails_no_turn(claude_comms_home: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -112,3 +114,14 @@ def test_the_document_tells_of_every_type_what_the_catalogue_says() -> None:
         facts = ["yes" if kind.attention else "", "yes" if kind.interrupts else "", str(kind.load), kind.meaning]
         row = next(line for line in text.splitlines() if line.startswith(f"| `{kind.type}` |"))
         assert [cell.strip() for cell in row.strip("|").split("|")[1:]] == facts
+
+
+def test_the_room_is_light_to_import_and_a_bus_in_memory_needs_no_database() -> None:
+    heavy = ("sqlite3", "sqlalchemy", "pydantic", "anyio")
+    code = (
+        f"import sys, claude_comms.events as events; before = 'asyncio' in sys.modules; events.MemoryBus();"
+        f"print(before, [name for name in {heavy} if name in sys.modules])"
+    )
+    environment = {"PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False []"

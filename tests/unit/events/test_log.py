@@ -15,6 +15,7 @@ import pytest
 
 from claude_comms.errors import StoreError
 from claude_comms.events import EventFilter, Missed, Priority
+from claude_comms.events._log_desk import done
 from claude_comms.events.log import EventLog
 from claude_comms.testing.conformance import make_event
 
@@ -59,13 +60,12 @@ async def _opened(path: Path, **more: Any) -> AsyncGenerator[EventLog]:
 
 async def _limit_pages(log: EventLog, more: int | None) -> None:
     """Let the disk be full after `more` pages; or not, with None."""
-    from claude_comms.events.log import _done
 
     def limit(kept: Any) -> None:
         (pages,) = kept._connection.execute("PRAGMA page_count").fetchone()
         kept._connection.execute(f"PRAGMA max_page_count = {1_000_000 if more is None else pages + more}")
 
-    await _done(log._writing(), limit)
+    await done(log._writing(), limit)
 
 
 def _content(path: Path) -> bytes:
@@ -356,3 +356,25 @@ async def test_a_group_that_nobody_uses_does_not_fill_the_disk(path: Path) -> No
         missed = await group.missed()
         (event,) = await group.take(1)
         assert (missed[0].first, missed[-1].last) == (1, event.seq - 1)
+
+
+async def test_a_piece_of_an_answer_is_told_soon_though_nothing_follows(path: Path) -> None:
+    async with _opened(path) as log, log.subscribe() as events:
+        log.post(make_event(type="turn.delta", priority=Priority.LOW))
+        with anyio.fail_after(_WAIT_S):
+            told = await anext(aiter(events))
+        assert getattr(told, "type", None) == "turn.delta"
+
+
+async def test_what_waits_for_others_comes_before_what_follows_it_and_is_written_at_the_end(path: Path) -> None:
+    async with _opened(path) as log:
+        for number in range(3):
+            log.post(make_event(type="turn.delta", priority=Priority.LOW, data={"number": number}))
+        (last,) = await log.publish(make_event(type="turn.completed"))
+        kept = [event.data.get("number") for event in await log.read()]
+        log.post(make_event(type="turn.delta", priority=Priority.LOW))
+    async with _opened(path) as log:
+        again = await log.read()
+
+    assert (last.seq, kept) == (4, [0, 1, 2, 0])
+    assert [event.type for event in again] == [*["turn.delta"] * 3, "turn.completed", "turn.delta"]

@@ -42,6 +42,8 @@ WHOLE = RosterEntry(
     turns=3,
     usage=Usage(1, 2, 3, 4, 0.25),
     restarts=1,
+    failure="it broke",
+    own_thread_id="c_2",
 )
 PLAIN = RosterEntry("i_2", "marker", "arangodb", "api", BORN - timedelta(days=1), BORN)
 

@@ -92,6 +92,7 @@ async def test_instances_are_started_steered_and_stopped(connect: Connect) -> No
         assert (await engine.instances.pause("mine")).state is InstanceState.PAUSED
         assert (await engine.instances.resume("mine")).state is InstanceState.IDLE
         assert (await engine.instances.interrupt("mine")).state is InstanceState.IDLE
+        assert (await engine.instances.hibernate("mine")).state is InstanceState.HIBERNATED
         asked = Question("marker", "arangodb", "?", instance_id=started.instance_id)
         assert (await (await engine.ask(asked)).reply()).instance_id == started.instance_id
         assert (await engine.instances.stop("mine")).state is InstanceState.STOPPED

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from claude_comms.errors import (
@@ -92,6 +94,28 @@ async def test_a_connection_that_breaks_in_an_answer_is_made_again_and_nothing_c
             gate.set()
         assert await asyncio.wait_for(reading, 10) == list("abcde")
         assert (await turn.reply()).response == "abcde"
+    assert len(daemon.scripted.requests) == 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_however_often_it_breaks_each_piece_comes_once_and_in_order(
+    daemon: Daemon, connect: Connect, seed: int
+) -> None:
+    chance = random.Random(seed)
+    pieces = tuple(f"{number} " for number in range(40))
+    gates = tuple(anyio.Event() for _ in pieces[1:])
+    daemon.scripted.add(Answer("".join(pieces), pieces=pieces, gates=gates))
+    async with connect() as engine:
+        turn = await engine.ask(QUESTION)
+        reading = asyncio.create_task(texts(turn))
+        for gate in gates:
+            gate.set()
+            for _ in range(chance.randrange(20)):
+                await anyio.lowlevel.checkpoint()
+            if chance.random() < 0.3:
+                await daemon.road.cut()
+        assert await asyncio.wait_for(reading, 20) == list(pieces)
+        assert (await turn.reply()).response == "".join(pieces)
     assert len(daemon.scripted.requests) == 1
 
 

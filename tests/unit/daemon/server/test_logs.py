@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import stat
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,25 @@ def test_a_line_is_json_with_its_ids_and_the_file_is_private(tmp_path: Path) -> 
     assert (first["instance"], first["turn"], first["logger"]) == ("i_1", "t_1", "claude_comms.daemon.test")
     assert first["time"].endswith("+00:00")
     assert second["message"] == "not ours, but grave"
+
+
+def test_what_is_grave_is_written_at_once_and_the_rest_soon(tmp_path: Path) -> None:
+    path = tmp_path / "daemon.jsonl"
+    with logged(path):
+        LOG.info("first")
+        LOG.warning("grave")
+        at_once = [line["message"] for line in lines(path)]
+        LOG.info("later")
+        for _ in range(100):
+            if len(lines(path)) == 3:
+                break
+            threading.Event().wait(0.1)
+        soon = [line["message"] for line in lines(path)]
+        LOG.info("at the end")
+
+    assert at_once == ["first", "grave"]
+    assert soon == ["first", "grave", "later"]
+    assert lines(path)[-1]["message"] == "at the end"
 
 
 def test_the_file_rotates_and_stays_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

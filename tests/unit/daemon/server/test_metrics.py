@@ -85,10 +85,8 @@ async def test_failures_restarts_and_missed_events_are_counted() -> None:
 
 
 async def test_what_is_there_is_looked_at_when_asked() -> None:
-    engine = ScriptEngine(ListBus())
-    engine.instances.known["i_2"] = replace(
-        INSTANCE, instance_id="i_2", state=InstanceState.BUSY, waiting=3, rss_bytes=1000
-    )
+    engine = ScriptEngine(ListBus(), waiting=3)
+    engine.instances.known["i_2"] = replace(INSTANCE, instance_id="i_2", state=InstanceState.BUSY, rss_bytes=1000)
     engine.jobs.known["j_2"] = replace(JOB, job_id="j_2")
 
     found = await told(Metrics(), engine)

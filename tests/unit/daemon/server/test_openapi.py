@@ -115,7 +115,7 @@ async def test_every_operation_documents_every_error_as_a_problem_document(tmp_p
     assert len(operations) > 30
     for operation in operations:
         errors = {status: told for status, told in operation["responses"].items() if status >= "400"}
-        assert {"401", "403", "404", "409", "413", "422", "429", "500", "502", "503", "504"} <= set(errors)
+        assert {"401", "403", "404", "409", "413", "422", "429", "431", "500", "502", "503", "504"} <= set(errors)
         assert all(list(told["content"]) == ["application/problem+json"] for told in errors.values())
     assert "HTTPValidationError" not in document["components"]["schemas"]
 

@@ -31,9 +31,9 @@ STREAM = {"Accept": "text/event-stream"}
 
 
 @asynccontextmanager
-async def served(home: Path, backend: ScriptedBackend) -> AsyncGenerator[httpx.AsyncClient]:
+async def served(home: Path, backend: ScriptedBackend, **given: Any) -> AsyncGenerator[httpx.AsyncClient]:
     """A client of a daemon's server over everything real but the model."""
-    settings = Settings.load({"home": home, "backend": backend.name, "drain_s": 5.0})
+    settings = Settings.load({"home": home, "backend": backend.name, "drain_s": 5.0, **given})
     bus = EventLog(home / "events.db", retention_s=3600.0, retention_bytes=1 << 20)
     await bus.open()
     engine = LocalEngine(settings, backends={backend.name: backend}, bus=bus, hosting=True)
@@ -91,6 +91,40 @@ async def test_an_answer_streams_resumes_and_is_stored(claude_comms_home: Path) 
     assert health["instances"][0]["last_alive_at"] is not None
 
 
+async def test_health_has_idle_instances_prove_that_they_live(claude_comms_home: Path) -> None:
+    backend = ScriptedBackend("yes", processes=True)
+    async with served(claude_comms_home, backend) as client:
+        started = (await client.post("/v1/instances", json={"source": "marker", "target": "arangodb"})).json()
+        healthy = (await client.get("/health")).json()
+        await client.post("/v1/messages", json=QUESTION)
+        (session,) = backend.sessions
+        session.frozen, session.last_alive = True, None
+        frozen = (await client.get("/health")).json()
+    assert healthy["instances"][0]["last_alive_at"] > started["last_alive_at"]
+    assert frozen["instances"][0]["state"] == "hibernated"
+
+
+async def test_a_question_for_a_pair_whose_queue_is_full_is_told_when_to_come_back(claude_comms_home: Path) -> None:
+    stall = Stall("one ", answer="two")
+    backend = ScriptedBackend([stall, "yes"])
+    answers: list[httpx.Response] = []
+    async with served(claude_comms_home, backend, max_instances=1, max_waiting_per_pair=1) as client:
+
+        async def ask(turn_id: str) -> None:
+            answers.append(await client.post("/v1/messages", json={**QUESTION, "turn_id": turn_id}))
+
+        async with anyio.create_task_group() as asking:
+            for turn_id in ("t_1", "t_2", "t_3"):
+                asking.start_soon(ask, turn_id)
+            while not answers:
+                await anyio.lowlevel.checkpoint()
+            stall.release.set()
+
+    assert [answer.status_code for answer in answers] == [503, 200, 200]
+    assert answers[0].json()["error"]["type"] == "PoolExhaustedError"
+    assert int(answers[0].headers["retry-after"]) >= 1
+
+
 async def test_a_new_daemon_tells_the_turns_of_the_old_one_and_asks_nothing(claude_comms_home: Path) -> None:
     async with served(claude_comms_home, ScriptedBackend("yes")) as client:
         first = (await client.post("/v1/messages", json=QUESTION)).json()
@@ -111,7 +145,9 @@ async def test_jobs_instances_and_events_work_over_the_wire(claude_comms_home: P
         done = (await client.get(f"/v1/jobs/{job['job_id']}/wait?timeout_s=10")).json()
         started = (await client.post("/v1/instances", json={**pair, "name": "one"})).json()
         stopped = (await client.post("/v1/instances/one/stop")).json()
-        kinds = {event["type"] for event in (await client.get("/v1/events")).json()}
+        # Events are told once they are on disk, which may be after the answer.
+        async with client.stream("GET", "/v1/events?after=0", headers=STREAM) as response:
+            kinds = {event["type"] for event in await told(response, until="instance.stopped")}
         metrics = (await client.get("/metrics")).text
 
     assert (done["state"], done["reply"]["response"]) == ("done", "yes")

@@ -36,6 +36,7 @@ PAIR = {"source": "marker", "target": "arangodb"}
         ("POST", "/v1/instances/i_1/pause", None, {**INSTANCE.as_dict(), "state": "paused"}),
         ("POST", "/v1/instances/i_1/resume", None, INSTANCE.as_dict()),
         ("POST", "/v1/instances/i_1/interrupt", None, INSTANCE.as_dict()),
+        ("POST", "/v1/instances/i_1/hibernate", None, {**INSTANCE.as_dict(), "state": "hibernated"}),
         ("POST", "/v1/instances/i_1/stop", None, {**INSTANCE.as_dict(), "state": "stopped"}),
         ("GET", "/v1/jobs", None, [JOB.as_dict()]),
         ("GET", "/v1/jobs?state=done", None, []),

@@ -46,7 +46,10 @@ class Client:
     async def hear(self) -> dict[str, Any]:
         with anyio.fail_after(10):
             message: dict[str, Any] = json.loads(await self.socket.recv())
-        if "method" in message:
+        if message.get("method") == "turn":
+            turn_id, events = message["params"]["turn_id"], message["params"]["events"]
+            self.notes += [{"method": "turn", "params": {"turn_id": turn_id, "event": event}} for event in events]
+        elif "method" in message:
             self.notes.append(message)
         else:
             self.answers[message["id"]] = message
@@ -125,6 +128,48 @@ async def test_an_answer_comes_as_it_is_made_and_then_whole(tmp_path: Path) -> N
     assert {note["params"]["turn_id"] for note in client.notes} == {"t_mine"}
 
 
+async def test_what_is_there_together_is_told_together(tmp_path: Path) -> None:
+    pieces = [str(number) for number in range(50)]
+    async with running(tmp_path, Script(pieces)) as daemon, talking(daemon) as client:
+        await client.call("ask", question={**QUESTION, "turn_id": "t_mine"})
+        await client.socket.send(json.dumps({"jsonrpc": "2.0", "id": "again", "method": "ask", "params": {
+            "question": {**QUESTION, "turn_id": "t_mine"}
+        }}))  # fmt: skip
+        message = json.loads(await client.socket.recv())
+
+    told = message["params"]["events"]
+    assert [event["type"] for event in told] == ["turn.started", *["turn.delta"] * 50, "turn.completed"]
+
+
+async def test_much_that_is_there_together_is_told_in_parts(tmp_path: Path) -> None:
+    pieces = ["x" * 50_000 for _ in range(20)]
+    async with running(tmp_path, Script(pieces)) as daemon, talking(daemon) as client:
+        await client.call("ask", question={**QUESTION, "turn_id": "t_mine"})
+        client.notes.clear()
+        sizes: list[int] = []
+        await client.say("ask", question={**QUESTION, "turn_id": "t_mine"})
+        while len(client.notes) < len(pieces) + 2:
+            message = await client.hear()
+            if {event["type"] for event in message.get("params", {}).get("events", [])} == {"turn.delta"}:
+                sizes.append(len(json.dumps(message)))
+
+    assert texts(client.notes) == "".join(pieces)
+    assert sizes
+    assert max(sizes) < 2 * 64 * 1024
+
+
+async def test_a_turn_said_to_be_new_is_not_looked_for_in_the_log(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon, talking(daemon) as client:
+        daemon.bus.post(NewEvent("turn.completed", "c_1", "marker/arangodb", {"turn_id": "t_mine", "reply": {}}))
+        await client.call("ask", question={**QUESTION, "turn_id": "t_mine"})
+        known = len(daemon.engine.asked)
+        await client.call("ask", question={**QUESTION, "turn_id": "t_new"}, new=True)
+        again = await client.call("ask", question={**QUESTION, "turn_id": "t_new"}, new=True)
+
+    assert (known, len(daemon.engine.asked)) == (0, 1)
+    assert again["response"] == "Yes, it can."
+
+
 async def test_a_client_that_comes_back_gets_the_rest_once_and_asks_nothing(tmp_path: Path) -> None:
     gate = anyio.Event()
     question = {**QUESTION, "turn_id": "t_mine"}
@@ -135,7 +180,6 @@ async def test_a_client_that_comes_back_gets_the_rest_once_and_asks_nothing(tmp_
         seen = first.notes[-1]["params"]["event"]["seq"]
         async with talking(daemon) as second:
             number = await second.say("ask", question=question, after=seen)
-            await second.noted(1)
             gate.set()
             reply = (await second.answer(number))["result"]
 

@@ -69,6 +69,24 @@ async def test_what_does_not_finish_in_time_is_interrupted_and_told(tmp_path: Pa
     assert answers[0].json()["error"]["reason"] == "interrupted"
 
 
+async def test_a_second_stop_may_shorten_the_wait_of_the_first(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path, Script(gate=anyio.Event()), drain_s=3600.0) as daemon,
+        daemon.client() as client,
+        anyio.create_task_group() as asking,
+    ):
+        asking.start_soon(lambda: client.post("/v1/messages", json=QUESTION))
+        await daemon.bus.more_than(2)
+        await client.post("/v1/daemon/stop")
+        await daemon.bus.more_than(3)
+        # As a signal's handler would, outside of any task.
+        asyncio.get_running_loop().call_soon(daemon.server.request_stop, 0)
+        with anyio.fail_after(10):
+            await daemon.task
+
+    assert daemon.engine.closed
+
+
 async def test_the_log_of_events_tells_beginning_and_end(tmp_path: Path) -> None:
     async with running(tmp_path) as daemon:
         daemon.server.request_stop()
