@@ -162,6 +162,9 @@ class BoardInstances:
     async def interrupt(self, wanted: str) -> InstanceInfo:
         return await self._steer(wanted, "interrupt", None)
 
+    async def hibernate(self, wanted: str) -> InstanceInfo:
+        return await self._steer(wanted, "hibernate", InstanceState.HIBERNATED)
+
     async def stop(self, wanted: str) -> InstanceInfo:
         return await self._steer(wanted, "stop", InstanceState.STOPPED)
 
