@@ -137,7 +137,7 @@ class BoardInstances:
     async def start(self, *_: Any, **__: Any) -> InstanceInfo:
         raise NotImplementedError
 
-    async def list(self) -> list[InstanceInfo]:
+    async def list(self, *, check: bool = False) -> list[InstanceInfo]:
         return [one for one in self.known.values() if one.state is not InstanceState.STOPPED]
 
     async def get(self, wanted: str) -> InstanceInfo:
