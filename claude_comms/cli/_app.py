@@ -9,6 +9,7 @@ import typer
 from claude_comms.cli import _ask, _conversations, _instances, _jobs, _machine, _modules
 from claude_comms.cli import _console as console
 from claude_comms.cli._daemon import daemon
+from claude_comms.cli._monitor import monitor
 from claude_comms.cli._panels import Panels
 from claude_comms.cli._plugin import install, mcp
 from claude_comms.cli._usage import usage
@@ -103,6 +104,7 @@ app.add_typer(daemon, name="daemon", rich_help_panel=_MACHINE)
 app.command("mcp", rich_help_panel=_MACHINE)(mcp)
 app.command("install", rich_help_panel=_MACHINE)(install)
 app.command("usage", rich_help_panel=_MACHINE)(usage)
+app.command("monitor", rich_help_panel=_MACHINE)(monitor)
 app.command("demo", rich_help_panel=_MACHINE)(_machine.demo)
 app.command("doctor", rich_help_panel=_MACHINE)(_machine.doctor)
 app.add_typer(_machine.config, name="config", rich_help_panel=_MACHINE)

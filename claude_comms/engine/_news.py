@@ -44,7 +44,8 @@ class TurnNews:
             case ToolUsed():
                 self._tell("turn.tool_used", event.as_dict())
             case Refused():
-                self._tell("turn.tool_refused", event.as_dict(), Priority.HIGH)
+                # `target` is the pair's in every event of a turn, so what the tool was aimed at stands beside it.
+                self._tell("turn.tool_refused", {**event.as_dict(), "aimed_at": event.target}, Priority.HIGH)
             case Retried():
                 self._tell("turn.retried", event.as_dict(), Priority.HIGH)
 
