@@ -11,7 +11,7 @@ from claude_comms.cli.schemas import ERROR, schema_names, schema_of
 from claude_comms.cli.schemas.__main__ import make_schemas
 from claude_comms.errors import ConfigError
 
-WITHOUT_JSON = {"attach-instance", "mcp"}
+WITHOUT_JSON = {"attach-instance", "mcp", "monitor"}
 
 
 def commands() -> set[str]:
