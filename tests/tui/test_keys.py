@@ -20,6 +20,7 @@ from claude_comms.tui.dialogs import AskDialog, ConfirmDialog, ExportDialog, Hel
 from claude_comms.tui.dialogs._help import KEYS
 from claude_comms.tui.events import EventsView
 from claude_comms.tui.instances import InstancesView
+from claude_comms.tui.instances._rows import SORTED_BY
 from claude_comms.tui.jobs import JobsView
 from claude_comms.tui.usage import UsageView
 from claude_comms.types import InstanceState, Usage
@@ -173,7 +174,7 @@ async def test_instances_are_sorted_by_keys_and_by_clicks() -> None:
         assert first(pilot) == "i_03"
         await pilot.click("ListTable", offset=(header.index("STATE") + 1, 0))
         assert first(pilot) == "i_02"
-        for _ in range(10):
+        for _ in range(len(SORTED_BY)):
             await pilot.press("s")
         assert "STATE↓" in screen(pilot)
 
@@ -421,7 +422,7 @@ async def test_focus_holds_back_and_the_digest_tells() -> None:
     async with driven(engine) as pilot:
         await pilot.press("3", "f")
         engine.tell("turn.tool_used", turn(0, tool="Read", arguments="held"))
-        engine.tell("turn.failed", turn(0, error={"type": "TurnFailedError", "message": "it broke"}))
+        engine.tell("turn.failed", turn(0, error={"type": "Failed", "message": "it broke"}))
         await until(pilot, lambda: "it broke" in screen(pilot))
         assert "turn.tool_used" not in screen(pilot)
         assert "1 held back" in screen(pilot)
