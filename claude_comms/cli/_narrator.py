@@ -129,7 +129,7 @@ def _tool(data: Mapping[str, Any]) -> str:
 
 
 def _refused(data: Mapping[str, Any]) -> str:
-    return console.shorten(f"refused {data['tool']} {data['target']}: {data['reason']}", _LONGEST_DETAIL)
+    return console.shorten(f"refused {data['tool']} {data['aimed_at']}: {data['reason']}", _LONGEST_DETAIL)
 
 
 def _retried(data: Mapping[str, Any]) -> str:

@@ -45,7 +45,11 @@ class TurnNews:
                 self._tell("turn.tool_used", event.as_dict())
             case Refused():
                 # `target` is the pair's in every event of a turn, so what the tool was aimed at stands beside it.
-                self._tell("turn.tool_refused", {**event.as_dict(), "aimed_at": event.target}, Priority.HIGH)
+                self._tell(
+                    "turn.tool_refused",
+                    {"tool": event.tool, "aimed_at": event.target, "reason": event.reason},
+                    Priority.HIGH,
+                )
             case Retried():
                 self._tell("turn.retried", event.as_dict(), Priority.HIGH)
 

@@ -20,7 +20,7 @@ from claude_comms.errors import (
 from claude_comms.types import BackendFeatures, Delta, TurnRequest, TurnResult, Usage, new_id
 
 if TYPE_CHECKING:
-    from claude_comms.types import Emit, InstanceSpec
+    from claude_comms.types import Emit, InstanceSpec, Refused, Retried, ToolUsed
 
 __all__ = ["Answer", "Crash", "Fail", "Garbage", "IgnoreCancellation", "ScriptedBackend", "Stall", "Step"]
 
@@ -41,6 +41,8 @@ class Answer:
     stop_reason: str = "end_turn"
     usage: Usage | None = None
     """Counted from the words when None."""
+    events: tuple[ToolUsed | Refused | Retried, ...] = ()
+    """What else happens in the turn, before the first piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +296,8 @@ class ScriptedSession:
                 return self._crash("the session ignored everything until it was released", Crash())
 
     async def _answer(self, answer: Answer, request: TurnRequest, emit: Emit) -> TurnResult:
+        for event in answer.events:
+            await emit(event)
         pieces = answer.pieces if isinstance(answer.pieces, tuple) else _cut(answer.text, answer.pieces)
         if not self._backend.features.streaming:
             pieces = ("".join(pieces),)

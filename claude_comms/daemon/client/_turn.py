@@ -289,6 +289,6 @@ _EVENTS: dict[str, Callable[[Mapping[str, Any]], TurnEvent]] = {
     "turn.started": lambda data: Started(**{name: data.get(name, "") for name in Started.__dataclass_fields__}),
     "turn.delta": lambda data: Delta(data["text"]),
     "turn.tool_used": lambda data: ToolUsed(data["tool"], data.get("arguments", "")),
-    "turn.tool_refused": lambda data: Refused(data["tool"], data["target"], data["reason"]),
+    "turn.tool_refused": lambda data: Refused(data["tool"], data["aimed_at"], data["reason"]),
     "turn.retried": lambda data: Retried(data["attempt"], data["reason"], data["wait_s"]),
 }

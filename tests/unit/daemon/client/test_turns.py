@@ -21,7 +21,7 @@ from claude_comms.errors import (
 )
 from claude_comms.errors import Problem as Wrong
 from claude_comms.testing.scripted import Answer, Crash, Stall
-from claude_comms.types import Delta, MessageState, Question, Started
+from claude_comms.types import Delta, MessageState, Question, Refused, Retried, Started, ToolUsed
 
 if TYPE_CHECKING:
     from daemon_road import Connect, Daemon
@@ -61,6 +61,19 @@ async def test_an_answer_comes_in_pieces_and_whole(daemon: Daemon, connect: Conn
     assert [event.text for event in events if isinstance(event, Delta)] == ["one ", "two ", "three"]
     assert (reply.response, reply.source, reply.target) == ("one two three", "marker", "arangodb")
     assert events[0].thread_id == reply.thread_id == await turn.thread_id()
+
+
+async def test_what_happens_beside_the_text_is_told_as_it_is_here(daemon: Daemon, connect: Connect) -> None:
+    beside = (
+        ToolUsed("Read", "notes.md"),
+        Refused("Read", "/etc/passwd", "outside the module's path"),
+        Retried(1, "overloaded", 0.5),
+    )
+    daemon.scripted.add(Answer("one", pieces=1, events=beside))
+    async with connect() as engine:
+        turn = await engine.ask(QUESTION)
+        events = [event async for event in turn]
+    assert tuple(event for event in events if not isinstance(event, Started | Delta)) == beside
 
 
 async def test_the_daemons_errors_are_ours_again(daemon: Daemon, connect: Connect) -> None:
