@@ -32,6 +32,10 @@ class Household:
     claudes: tuple[psutil.Process, ...]
 
 
+_RUN = {"claude_comms", "daemon", "run"}
+"""Words of a daemon's command line."""
+
+
 def household(home: Path, clients: Iterable[int]) -> Household:
     """Whoever has the home in their environment or command line, save the clients and this process."""
     but = {*clients, os.getpid()}
@@ -46,7 +50,7 @@ def household(home: Path, clients: Iterable[int]) -> Household:
     return Household(
         everybody=frozenset(lines),
         guardians=_those(lines, "_guardian.py"),
-        daemons=_those(lines, "claude_comms.daemon", but=("_guardian.py",)),
+        daemons=_those({process: line for process, line in lines.items() if {*line} >= _RUN}, "run", ("_guardian.py",)),
         launchers=_those(lines, "_launcher.py"),
         claudes=_those(lines, "--input-format", but=("_launcher.py",)),
     )

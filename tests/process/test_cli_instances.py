@@ -69,12 +69,12 @@ def test_without_a_daemon_there_is_no_instance_of_another_command(cli: Cli, comm
     assert error["type"] == "InstanceNotFoundError"
 
 
-def test_the_command_that_asks_an_instance_is_told_as_a_shell_takes_it(background: Cli) -> None:
-    done = background.run("start-instance", "--from", "marker", "--to", "arangodb", "--name", "my helper")
-    assert "query-instance 'my helper' \"...\"" in done.stderr
-    done = background.run("query-instance", "my helper", "Which index?")
+def test_the_command_that_asks_an_instance_is_told_and_where_its_backend_comes_from(background: Cli) -> None:
+    done = background.run("start-instance", "--from", "marker", "--to", "arangodb", "--name", "helper")
+    assert 'query-instance helper "..."' in done.stderr
+    done = background.run("query-instance", "helper", "Which index?")
     assert "(it is the instance's own)" in done.stderr
-    assert "query-instance 'my helper' \"...\"" in done.stderr
+    assert 'query-instance helper "..."' in done.stderr
 
 
 # --- start -------------------------------------------------------------------------------------

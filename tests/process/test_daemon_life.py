@@ -208,7 +208,7 @@ def starting(home: Path) -> set[int]:
         return {
             pid
             for pid, line in lines.items()
-            if b"claude_comms.daemon\0run" in (text := line.read_bytes()) and b"_guardian.py" not in text
+            if b"claude_comms\0daemon\0run" in (text := line.read_bytes()) and b"_guardian.py" not in text
         }
     return set()
 

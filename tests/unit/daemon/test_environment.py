@@ -72,7 +72,9 @@ def test_a_setting_given_as_an_argument_is_the_daemons_too(
 
 
 def test_the_daemon_finds_this_very_package_from_another_directory(tmp_path: Path) -> None:
-    passed = daemon_environment(Settings(home=tmp_path), {"PYTHONPATH": "."})
+    passed = daemon_environment(
+        Settings(home=tmp_path), {"PYTHONPATH": os.path.relpath(Path(claude_comms.__file__).parents[1])}
+    )
     code = "import claude_comms; print(claude_comms.__file__)"
     done = subprocess.run([sys.executable, "-c", code], env=passed, cwd="/", capture_output=True, text=True, check=True)
     assert done.stdout.strip() == claude_comms.__file__
