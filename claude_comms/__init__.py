@@ -14,13 +14,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from claude_comms.communicator import AsyncCommunicator, InstanceManager, ModuleCommunicator, create_communicator
+    from claude_comms.communicator import (
+        AsyncBackground,
+        AsyncCommunicator,
+        Background,
+        InstanceManager,
+        ModuleCommunicator,
+        create_communicator,
+    )
     from claude_comms.context import ContextGenerator
     from claude_comms.descriptors import BaseDescriptor, ModuleDescriptor
     from claude_comms.types import Conversation, Reply, RetryPolicy
 
 __all__ = [
+    "AsyncBackground",
     "AsyncCommunicator",
+    "Background",
     "BaseDescriptor",
     "ContextGenerator",
     "Conversation",
@@ -33,7 +42,9 @@ __all__ = [
 ]
 
 _ROOM_OF = {
+    "AsyncBackground": "communicator",
     "AsyncCommunicator": "communicator",
+    "Background": "communicator",
     "BaseDescriptor": "descriptors",
     "ContextGenerator": "context",
     "Conversation": "types",

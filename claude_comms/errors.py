@@ -13,7 +13,7 @@ ClaudeCommsError
 ├ PermissionDeniedError
 ├ PoolError ─ PoolExhaustedError, InstanceStateError, InstanceNotFoundError
 ├ BudgetExceededError
-├ StoreError ─ ConversationNotFoundError
+├ StoreError ─ ConversationNotFoundError, JobNotFoundError
 ├ DaemonError ─ DaemonNotRunningError, DaemonVersionError
 ├ LoopError
 └ DeadlineExceededError (also a TimeoutError)
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from claude_comms.types import Retried, Usage
@@ -52,6 +52,7 @@ __all__ = [
     "DescriptorError",
     "InstanceNotFoundError",
     "InstanceStateError",
+    "JobNotFoundError",
     "LoopError",
     "PermissionDeniedError",
     "PoolError",
@@ -62,6 +63,7 @@ __all__ = [
     "TemplateError",
     "TurnFailedError",
     "UnknownModuleError",
+    "error_from_dict",
 ]
 
 
@@ -228,9 +230,12 @@ class BackendUnavailableError(BackendError):
 
 
 class BackendCrashedError(BackendError):
-    """The process behind an instance died. `stderr_tail` is its last output, cleaned."""
+    """The process behind an instance died. `stderr_tail` is its last output, cleaned.
 
-    facts = (*BackendError.facts, "exit_code", "stderr_tail")
+    `retry_after_s` says when another try is allowed, where there have been too many.
+    """
+
+    facts = (*BackendError.facts, "exit_code", "stderr_tail", "retry_after_s")
 
     def __init__(
         self,
@@ -241,7 +246,9 @@ class BackendCrashedError(BackendError):
         backend: str | None = None,
         instance_id: str | None = None,
         retryable: bool = True,
+        retry_after_s: float | None = None,
     ) -> None:
+        self.retry_after_s = retry_after_s
         self.exit_code = exit_code
         self.stderr_tail = stderr_tail
         super().__init__(message, backend=backend, instance_id=instance_id, retryable=retryable)
@@ -268,7 +275,7 @@ class BackendProtocolError(BackendError):
 class TurnFailedError(BackendError):
     """The turn ended without a complete answer. `partial` is the text that had come by then.
 
-    `reason` is a short word: ``interrupted``, ``cut``, ``overloaded``, ``rate_limited``,
+    `reason` is a short word: ``interrupted``, ``stalled``, ``cut``, ``overloaded``, ``rate_limited``,
     ``refusal``, ``max_tokens``, ``context_window``, ``invalid_request``, ``server_error``, ...
     """
 
@@ -374,6 +381,21 @@ class ConversationNotFoundError(StoreError):
         super().__init__(text)
 
 
+class JobNotFoundError(StoreError):
+    """No job has that id, or a beginning fits several (`matches`)."""
+
+    facts = ("wanted", "matches")
+
+    def __init__(self, wanted: str, *, matches: Sequence[str] = ()) -> None:
+        self.wanted = wanted
+        self.matches = tuple(matches)
+        if self.matches:
+            text = f"{wanted!r} fits several jobs: {', '.join(self.matches)}. Give more of the id."
+        else:
+            text = f"no job {wanted!r}. See: claude-comms list-jobs"
+        super().__init__(text)
+
+
 class DaemonError(ClaudeCommsError):
     """The daemon could not serve."""
 
@@ -394,7 +416,10 @@ class DaemonVersionError(DaemonError):
 
 
 class LoopError(ClaudeCommsError):
-    """A question would come back to a module that is already being asked. `chain` is the way it took."""
+    """A question would come back to a module that is being asked, or is too many hops from the first.
+
+    `chain` is the way it took, the module that would have been asked last.
+    """
 
     facts = ("chain",)
 
@@ -416,3 +441,51 @@ class DeadlineExceededError(ClaudeCommsError, TimeoutError):
         self.usage: Usage | None = None
         self.retries: tuple[Retried, ...] = ()
         """The tries that had failed by then."""
+
+
+# --- back from JSON ----------------------------------------------------------------------------
+
+
+def error_from_dict(values: Mapping[str, object]) -> ClaudeCommsError:
+    """The error that `as_dict` made `values` of: its type, text and facts; what it did not tell is empty.
+
+    A type that this version does not know becomes a DaemonError with the same text.
+    """
+    kind = globals().get(str(values.get("type")))
+    if not (isinstance(kind, type) and issubclass(kind, ClaudeCommsError)):
+        kind = DaemonError
+    error = kind.__new__(kind)
+    ClaudeCommsError.__init__(error, str(values.get("message", "")))
+    for name, absent in _UNTOLD.items():
+        if issubclass(kind, absent.kinds):
+            setattr(error, name, absent.value)
+    for name in (*kind.facts, "thread_id"):
+        setattr(error, name, _fact(name, values.get(name), getattr(error, name, None)))
+    return error
+
+
+@dataclass(frozen=True, slots=True)
+class _Untold:
+    """What an attribute is where JSON does not tell it, and on which errors it stands."""
+
+    kinds: tuple[type[ClaudeCommsError], ...]
+    value: object
+
+
+_UNTOLD = {
+    "usage": _Untold((BackendError, BudgetExceededError, DeadlineExceededError), None),
+    "partial": _Untold((BackendError, DeadlineExceededError), ""),
+    "retries": _Untold((BackendError, DeadlineExceededError), ()),
+    "suggestion": _Untold((UnknownModuleError,), None),
+    "matches": _Untold((ConversationNotFoundError, JobNotFoundError), ()),
+}
+
+
+def _fact(name: str, value: object, absent: object) -> object:
+    if value is None:
+        return absent
+    if not isinstance(value, list):
+        return value
+    items = cast("list[object]", value)
+    # A problem's place is part of its text by now.
+    return tuple(Problem(str(item)) for item in items) if name == "problems" else tuple(items)

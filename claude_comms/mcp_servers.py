@@ -86,14 +86,15 @@ class McpServer(BaseModel):
         content = json.dumps([self.command, self.args, sorted(self.env), self.url, sorted(self.headers)])
         return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
-    def told(self, *, withheld: Iterable[str] = ()) -> dict[str, Any]:
+    def told(self, *, withheld: Iterable[str] = (), given: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The server as Claude Code's ``--mcp-config`` has it, secrets included.
 
-        `withheld` variables are empty for a program unless `env` has them: it inherits all others of its parent.
+        `withheld` variables are empty for a program, and `given` ones are set, unless `env` has them: it inherits all
+        others of its parent.
         """
         if self.url is not None:
             return {"type": "http", "url": self.url, "headers": _revealed(self.headers)}
-        env = {**dict.fromkeys(withheld, ""), **_revealed(self.env)}
+        env = {**dict.fromkeys(withheld, ""), **(given or {}), **_revealed(self.env)}
         return {"type": "stdio", "command": self.command, "args": list(self.args), "env": env}
 
 

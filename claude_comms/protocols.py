@@ -5,18 +5,36 @@ The engine of this process implements them; one behind a daemon's wire can, too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from claude_comms.types import ConversationState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from datetime import datetime
 
     from claude_comms.conversations import SearchHit
     from claude_comms.descriptors import Match
-    from claude_comms.types import Check, Conversation, InstanceInfo, Pair, Preview, Question, Reply, TurnEvent
+    from claude_comms.events import EventFilter, Subscription
+    from claude_comms.jobs import Job, JobRequest, JobState
+    from claude_comms.types import (
+        Check,
+        Conversation,
+        InstanceInfo,
+        InstanceLimits,
+        Load,
+        Pair,
+        Preview,
+        Question,
+        Reply,
+        TurnEvent,
+        UsageRow,
+    )
 
-__all__ = ["Engine", "Instances", "Turn"]
+__all__ = ["Engine", "HostedEngine", "Instances", "Jobs", "Turn", "UsageBy"]
+
+UsageBy = Literal["pair", "source", "target", "backend", "model", "day", "all"]
+"""What usage may be grouped by."""
 
 
 class Turn(Protocol):
@@ -49,13 +67,27 @@ class Instances(Protocol):
     """The instances of an engine. `wanted` is an id, any unique beginning of one, or a name; InstanceNotFoundError."""
 
     async def start(
-        self, pair: Pair, *, name: str | None = None, backend: str | None = None, model: str | None = None
+        self,
+        pair: Pair,
+        *,
+        name: str | None = None,
+        backend: str | None = None,
+        model: str | None = None,
+        grants: Sequence[str] | None = None,
+        limits: InstanceLimits | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> InstanceInfo:
-        """A new instance, its session open."""
+        """A new instance, its session open and warm.
+
+        `grants` leaves it fewer tools than its descriptor was granted, never more (PermissionDeniedError).
+        """
         ...
 
-    async def list(self) -> list[InstanceInfo]:
-        """The living ones, oldest first."""
+    async def list(self, *, check: bool = False) -> list[InstanceInfo]:
+        """The living ones, and those that failed and were not stopped since, oldest first.
+
+        With `check`, once each that is idle has shown that it answers: one that does not gives up its process.
+        """
         ...
 
     async def get(self, wanted: str) -> InstanceInfo:
@@ -74,17 +106,72 @@ class Instances(Protocol):
         """Stop the running turn; without one nothing happens."""
         ...
 
+    async def hibernate(self, wanted: str) -> InstanceInfo:
+        """Have it give up its process and keep its session; its next question opens that again.
+
+        InstanceStateError for one that is busy, starting, or ended. A paused one stays paused.
+        """
+        ...
+
     async def stop(self, wanted: str) -> InstanceInfo:
         """End it, its running turn interrupted. Its conversation stays stored and goes on elsewhere."""
         ...
 
 
+class Jobs(Protocol):
+    """The background questions of an engine. `wanted` is an id or any unique beginning of one; JobNotFoundError.
+
+    They need a process that outlives its caller: without a daemon each method raises DaemonError.
+    """
+
+    async def start(self, request: JobRequest) -> Job:
+        """Queue it, durably. What is wrong with the question (unknown module, template, ...) is raised here."""
+        ...
+
+    async def list(self, *, state: JobState | None = None, limit: int = 50) -> list[Job]:
+        """The newest first."""
+        ...
+
+    async def get(self, wanted: str) -> Job:
+        """One as it stands."""
+        ...
+
+    async def wait(self, wanted: str, *, timeout_s: float | None = None) -> Job:
+        """One once it has ended; DeadlineExceededError after `timeout_s` seconds."""
+        ...
+
+    async def cancel(self, wanted: str) -> Job:
+        """End it. A running one is interrupted, and what had come of its answer is stored as partial."""
+        ...
+
+
 class Engine(Protocol):
-    """What a communicator speaks to: an engine in this process, or later a daemon's."""
+    """What a communicator speaks to: an engine in this process, or a daemon's."""
 
     @property
     def instances(self) -> Instances:
         """Its instances."""
+        ...
+
+    @property
+    def jobs(self) -> Jobs:
+        """Its background questions."""
+        ...
+
+    def follow(self, wanted: EventFilter | None = None, *, after: int | None = None) -> Subscription:
+        """What happens, as it happens: from the cursor `after` on (0: all that is kept), or from now on."""
+        ...
+
+    async def usage(
+        self,
+        by: UsageBy = "pair",
+        *,
+        source: str | None = None,
+        target: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[UsageRow]:
+        """What turns have cost, in groups, the dearest first; days in their order."""
         ...
 
     async def open(self) -> None:
@@ -149,4 +236,16 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Interrupt what runs, store how it ended, let go of everything, in bounded time."""
+        ...
+
+
+class HostedEngine(Engine, Protocol):
+    """What a daemon serves: an engine that hosts for everybody on the machine."""
+
+    async def load(self) -> Load:
+        """How much waits and runs now."""
+        ...
+
+    async def drain(self, timeout_s: float) -> None:
+        """Start no more background questions, and let those that run end, for so long. Queued ones stay queued."""
         ...

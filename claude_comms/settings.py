@@ -28,7 +28,10 @@ _DEFAULT_MODEL = "claude-sonnet-5-5"
 
 
 class Settings(BaseSettings):
-    """All that can be set. Use `Settings.load()`: it reads every source and remembers what came from where."""
+    """All that can be set. Use `Settings.load()`: it reads every source and remembers what came from where.
+
+    The docstrings under the fields are for readers: pydantic would parse this file for them in every process.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=_PREFIX,
@@ -36,7 +39,6 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         extra="forbid",
         frozen=True,
-        use_attribute_docstrings=True,
         populate_by_name=True,
         hide_input_in_errors=True,
     )
@@ -82,6 +84,9 @@ class Settings(BaseSettings):
     max_cost_usd: float | None = Field(default=None, gt=0)
     """Most that one question may cost, repair included, when the caller gives no limit."""
 
+    max_hops: int = Field(default=5, ge=1, le=100)
+    """Most questions in a chain, where a module that is asked asks another in turn; beyond it they are refused."""
+
     max_output_tokens: int = Field(default=8192, gt=0)
     """Longest answer."""
 
@@ -96,6 +101,49 @@ class Settings(BaseSettings):
 
     queue_wait_s: float = Field(default=60.0, gt=0)
     """Longest that a question waits for an instance or its conversation."""
+
+    max_waiting_per_pair: int = Field(default=64, ge=0)
+    """Most questions of one pair that may wait; beyond that they are refused at once."""
+
+    max_idle_s: float = Field(default=900.0, gt=0)
+    """An instance idle for longer gives up its process and keeps its session: it hibernates."""
+
+    max_age_s: float = Field(default=86_400.0, gt=0)
+    """A process older than this is replaced when its instance is idle."""
+
+    max_warm: int | None = Field(default=None, gt=0)
+    """Most instances that keep their sessions without anything to do; beyond it those idle longest hibernate. For
+    Claude Code, `claude_code_warm` is the limit."""
+
+    max_memory_mb: int | None = Field(default=None, gt=0)
+    """Resident memory of all instances' processes together, in MiB; beyond it those idle longest hibernate."""
+
+    stall_s: float = Field(default=300.0, gt=0)
+    """A turn in which nothing has come for so long is stalled: it is interrupted, then its process is killed."""
+
+    prewarm: dict[str, int] = Field(default_factory=dict[str, int])
+    """How many instances of a pair the daemon keeps ready: `"marker/arangodb" = 1` in a table `[prewarm]`."""
+
+    drain_s: float = Field(default=30.0, ge=0)
+    """How long a daemon that stops lets running turns finish before it interrupts them."""
+
+    max_jobs_running: int = Field(default=4, gt=0)
+    """Most background questions that the daemon asks at once."""
+
+    allow_remote_callbacks: bool = False
+    """Whether a job may be reported to a URL that is not on this machine."""
+
+    event_retention_days: float = Field(default=14.0, gt=0)
+    """How long events are kept."""
+
+    event_retention_mb: int = Field(default=256, gt=0)
+    """How much of them is kept, in MiB; the oldest go first."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """What the daemon's log holds."""
+
+    log_texts: bool = False
+    """Whether the daemon's log may hold questions and answers."""
 
     retry: RetryPolicy = RetryPolicy()
     """When to ask again after a passing fault; in the environment as CLAUDE_COMMS_RETRY__ATTEMPTS and so on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-__all__ = ["fence", "one_line", "printable", "shorten"]
+__all__ = ["fence", "one_line", "printable", "sentence", "shorten"]
 
 # C0 and C1 controls without tab and newline; bidirectional overrides and isolates; lone surrogates.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -37,6 +37,12 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """`text` made printable, with each run of white space as one space."""
     return " ".join(printable(text.replace("\r", " ")).split())
+
+
+def sentence(text: str) -> str:
+    """`text` with a full stop, where it does not end a sentence yet."""
+    text = text.rstrip()
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 def shorten(text: str, width: int) -> str:

@@ -29,8 +29,10 @@ __all__ = [
     "Emit",
     "HistoryMessage",
     "InstanceInfo",
+    "InstanceLimits",
     "InstanceSpec",
     "InstanceState",
+    "Load",
     "Message",
     "MessageState",
     "Omission",
@@ -44,6 +46,7 @@ __all__ = [
     "Retried",
     "RetryPolicy",
     "Role",
+    "SearchHit",
     "Source",
     "Started",
     "SystemBlock",
@@ -54,6 +57,7 @@ __all__ = [
     "TurnRequest",
     "TurnResult",
     "Usage",
+    "UsageRow",
     "new_id",
 ]
 
@@ -135,6 +139,8 @@ class InstanceState(StrEnum):
     STARTING = "starting"
     IDLE = "idle"
     BUSY = "busy"
+    HIBERNATED = "hibernated"
+    """Without a process, its conversation kept: the next question opens a session again."""
     PAUSED = "paused"
     STOPPED = "stopped"
     FAILED = "failed"
@@ -150,6 +156,8 @@ class InstanceSpec:
     grants: tuple[str, ...] = ()
     directory: Path | None = None
     """The target module's own path, where a process of this instance would sit."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """Variables that its process gets beside the usual ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +308,8 @@ class Started(Record):
     reason: str
     model: str
     instance_id: str
+    turn_id: str = ""
+    """What the turn's events are found by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +362,11 @@ class TurnRequest:
     """The backend's own memory of this conversation, where it has one."""
     deadline: float | None = None
     """On `anyio.current_time()`'s clock."""
+    turn_id: str = ""
+    chain: tuple[str, ...] = ()
+    """The modules whose questions led here, the one that answers last; a backend whose tools can ask tells them."""
+    max_cost_usd: float | None = None
+    """What may still be spent when the turn begins, on the questions that it asks in turn, too."""
     check_spent: Callable[[Sequence[Usage]], None] | None = None
     """Takes what each request to the model has used in this turn so far, and raises BudgetExceededError once that is
     more than is allowed. A backend whose turn may need several requests calls it before it goes on."""
@@ -449,6 +464,8 @@ class Message(Record):
     refusals: tuple[Refused, ...] = ()
     rebuilt: str | None = None
     """Why the backend's session was built anew from the thread for this answer, where it was."""
+    turn_id: str | None = None
+    """Of a question: what the events of its turn are found by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,6 +485,25 @@ class Conversation(Record):
     message_count: int
     messages: tuple[Message, ...] = ()
     """All of them from `get_conversation`; none from lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit(Record):
+    """A message that was found. Scores are comparable within one search only; higher is better."""
+
+    thread_id: str
+    message_id: str
+    position: int
+    role: Role
+    speaker: str
+    state: MessageState
+    source: str
+    target: str
+    excerpt: str
+    """Around the words that were found, which stand between « and »."""
+    score: float
+    """0.0 where only common words were found."""
+    created_at: datetime
 
 
 # --- how ---------------------------------------------------------------------------------------
@@ -518,8 +554,32 @@ class Question:
     deadline_s: float | None = None
     max_cost_usd: float | None = None
     idempotency_key: str | None = None
+    turn_id: str | None = None
+    """The id that the turn is to have; a fresh one where it is left out."""
+    chain: tuple[str, ...] = ()
+    """Where an instance asks: the modules whose questions led to this one, the first who asked first, `source` last."""
+    asked_in: str | None = None
+    """Where an instance asks: the id of its turn. While that runs, its chain, deadline and cost limit hold here too."""
     check: Callable[[Any], Sequence[Problem]] | None = None
     """What the answer's value must satisfy beyond `schema`; the problems it finds go into the repair turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceLimits(Record):
+    """What one instance may take; None where the settings decide, or nothing limits it."""
+
+    max_turns: int | None = None
+    """Then it stops; its conversation goes on elsewhere."""
+    max_idle_s: float | None = None
+    """Idle for longer, it gives up its process and keeps its session."""
+    deadline_s: float | None = None
+    """Of each question, where the question gives none."""
+    max_memory_mb: int | None = None
+    """Resident memory of its process tree, in MiB; beyond it the process is replaced between turns."""
+    max_tokens: int | None = None
+    """Input and output tokens of all its turns; beyond it questions are refused (BudgetExceededError)."""
+    max_cost_usd: float | None = None
+    """Cost of all its turns, likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -534,11 +594,27 @@ class InstanceInfo(Record):
     model: str | None
     state: InstanceState
     thread_id: str | None
-    """The conversation it holds."""
+    """The conversation that goes on when it is asked by its id: the last that was asked so, else the one it holds."""
     turns: int
     """How many it has run, failed ones included."""
     created_at: datetime
     last_used_at: datetime
+    pid: int | None = None
+    """Of its process, where it has one now."""
+    rss_bytes: int | None = None
+    """Resident memory of its process tree; None without a process."""
+    waiting: int = 0
+    """Questions that wait for it, or for its conversation."""
+    restarts: int = 0
+    """How often its process was replaced after a fault."""
+    usage: Usage = Usage()
+    """Of all its turns."""
+    last_alive_at: datetime | None = None
+    """When it last proved alive: a byte in a turn, a process that answered."""
+    grants: tuple[str, ...] = ()
+    limits: InstanceLimits = InstanceLimits()
+    failure: str | None = None
+    """Why it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -551,6 +627,30 @@ class Preview:
     """Why this backend."""
     model: str
     thread_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow(Record):
+    """What turns have cost in all: of one group (a pair, a module, a day, a backend), or of everything.
+
+    Turns whose price is not known are counted with their tokens but not with money: `usage.cost_usd` is the sum of
+    the known costs, and None only where not one of them is known.
+    """
+
+    group: str
+    turns: int
+    """Those that were answered and those that failed after tokens were spent."""
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Load(Record):
+    """What an engine that hosts for everybody has to do."""
+
+    questions_waiting: int = 0
+    """For an instance, or their turn in a conversation."""
+    jobs_queued: int = 0
+    jobs_running: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from claude_comms.background.backends.protocol import Backend
     from claude_comms.background.instance import Instance
     from claude_comms.errors import ClaudeCommsError
-    from claude_comms.types import Emit, InstanceSpec, TurnRequest, TurnResult
+    from claude_comms.types import Emit, InstanceLimits, InstanceSpec, TurnRequest, TurnResult
 
 __all__ = ["Landlord", "Lease", "Waiter"]
 
@@ -35,12 +35,14 @@ class Lease:
     Use it as a context manager, or call `release`. One question may take several turns (a repair).
     """
 
-    __slots__ = ("_landlord", "instance", "since", "thread_id")
+    __slots__ = ("_landlord", "by_id", "instance", "since", "thread_id")
 
-    def __init__(self, instance: Instance, thread_id: str | None, landlord: Landlord) -> None:
+    def __init__(self, instance: Instance, thread_id: str | None, landlord: Landlord, *, by_id: bool = False) -> None:
         self.instance = instance
         self.thread_id = thread_id
         """None for a conversation that is to begin, until the first turn names it."""
+        self.by_id = by_id
+        """Whether this very instance was wanted: the conversation is then its own."""
         self.since = anyio.current_time()
         self._landlord: Landlord | None = landlord
 
@@ -70,12 +72,19 @@ class Lease:
 class Waiter:
     """One question that wants a place. The pool settles it with a lease or an error, or it gives up."""
 
-    __slots__ = ("backend", "error", "lease", "only", "queued_at", "settled", "spec", "thread_id", "why")
+    __slots__ = ("backend", "error", "lease", "limits", "only", "queued_at", "settled", "spec", "thread_id", "why")
 
     def __init__(
-        self, spec: InstanceSpec, backend: Backend, thread_id: str | None, only: Instance | None = None
+        self,
+        spec: InstanceSpec,
+        backend: Backend,
+        thread_id: str | None,
+        only: Instance | None = None,
+        limits: InstanceLimits | None = None,
     ) -> None:
         self.spec = spec
+        self.limits = limits
+        """Of an instance that is made for it."""
         self.backend = backend
         self.thread_id = thread_id
         self.only = only
@@ -86,6 +95,11 @@ class Waiter:
         self.error: ClaudeCommsError | None = None
         self.why = ""
         """What it waits for, in words."""
+
+    @property
+    def waits_for(self) -> str | None:
+        """The id of the instance or conversation that it is for; None for the next place there is."""
+        return self.only.instance_id if self.only is not None else self.thread_id
 
     def grant(self, lease: Lease) -> None:
         """Here is your place."""

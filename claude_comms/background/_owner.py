@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import anyio
 
 from claude_comms.background._detached import Detached
+from claude_comms.background.backends.protocol import Mortal, Observable, Warmable
 from claude_comms.errors import BackendCrashedError, BackendProtocolError, ClaudeCommsError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from claude_comms.background._turn import Turn
     from claude_comms.background.backends.protocol import Backend, Session
     from claude_comms.types import InstanceSpec, TurnResult
@@ -25,14 +28,30 @@ class SessionOwner:
     cancelled turn nobody knows what the session would say next: it is `broken`, and this task closes it and ends.
     """
 
-    __slots__ = ("_backend", "_closing", "_send", "_spec", "_task", "_turn", "_turns", "broken", "opened", "session")
+    __slots__ = (
+        "_backend", "_closing", "_on_death", "_on_open", "_send", "_spec", "_task", "_turn", "_turns", "_watch",
+        "broken", "observable", "opened", "session",
+    )  # fmt: skip
 
-    def __init__(self, backend: Backend, spec: InstanceSpec) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        spec: InstanceSpec,
+        *,
+        on_open: Callable[[], object],
+        on_death: Callable[[SessionOwner, str], object],
+    ) -> None:
+        """`on_open` is called once the session is there; `on_death`, with the reason, if it dies between turns."""
         self._backend = backend
         self._spec = spec
+        self._on_open = on_open
+        self._on_death = on_death
+        self._watch: Detached | None = None
         self._turn: Turn | None = None
         self._closing: set[SessionOwner] | None = None
         self.session: Session | None = None
+        self.observable: Observable | None = None
+        """The session, where it can be looked at."""
         self.opened = False
         """Whether the backend has ever given us the session."""
         self.broken = False
@@ -56,6 +75,8 @@ class SessionOwner:
         It is in `closing` until then.
         """
         self._send.close()
+        if self._watch is not None:
+            self._watch.let_go()
         if not self._task.done:
             self._closing = closing
             closing.add(self)
@@ -103,9 +124,34 @@ class SessionOwner:
 
     async def _run(self, turn: Turn) -> TurnResult | None:
         if self.session is None:
-            self.session = await self._backend.open(self._spec)
-            self.opened = True
-        return await self.session.ask(turn.request, turn.emit) if turn.request else None
+            await self._open()
+        session = self.session
+        if turn.warm is not None and isinstance(session, Warmable):
+            await session.warm(turn.warm)
+        return await session.ask(turn.request, turn.emit) if turn.request and session else None
+
+    async def _open(self) -> None:
+        self.session = await self._backend.open(self._spec)
+        self.observable = self.session if isinstance(self.session, Observable) else None
+        self.opened = True
+        self._on_open()
+        if isinstance(self.session, Mortal):
+            self._watch = Detached(self._watch_over(self.session))
+
+    async def _watch_over(self, session: Mortal) -> None:
+        """A death in a turn is told by the turn's own error."""
+        while not self.broken:
+            reason = await session.died()
+            turn = self._turn
+            if turn is not None and not turn.finished.is_set():
+                await turn.finished.wait()
+            elif not self.broken:
+                self.lose(reason)
+
+    def lose(self, reason: str) -> None:
+        """The session is found dead between turns."""
+        self.broken = True
+        self._on_death(self, reason)
 
     async def _close(self) -> None:
         if self.session is None:
@@ -119,6 +165,8 @@ class SessionOwner:
         self._send.close()
         self._turns.close()
         self.broken = True
+        if self._watch is not None:
+            self._watch.let_go()
         if self._closing is not None:
             self._closing.discard(self)
         if self._turn is not None:

@@ -1,45 +1,49 @@
 """The pool: which instance answers which question, how many there are, and who has to wait.
 
-All decisions are made in `_dispatch`, which never awaits: it runs after everything that could let a question go
-ahead, and looks at the waiting ones oldest first. So no wake-up can be lost, and none jumps the queue.
+`_places` decides, at once and for all; here is what others ask of it, and what is looked after in between.
 """
 
 from __future__ import annotations
 
+import builtins
 import logging
-from collections import deque
+import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import anyio
 
 from claude_comms.background._detached import Detached, wait_for
-from claude_comms.background._idle import IdleInstances
+from claude_comms.background._info import describe
 from claude_comms.background._lease import Lease, Waiter
-from claude_comms.background.instance import Instance, Notify
-from claude_comms.errors import (
-    ConfigError,
-    InstanceNotFoundError,
-    InstanceStateError,
-    PoolError,
-    PoolExhaustedError,
-)
+from claude_comms.background._memory import Measure, measure_trees
+from claude_comms.background._places import Places
+from claude_comms.background._queue import Queue
+from claude_comms.background._readiness import Readiness
+from claude_comms.background._restarts import RestartLimit
+from claude_comms.background._supervision import Reclaiming, Supervision
+from claude_comms.background.instance import Instance, Notify, Past
+from claude_comms.errors import ConfigError, PoolError
 from claude_comms.types import InstanceState
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+    from datetime import datetime
     from types import TracebackType
 
-    from claude_comms.background._owner import SessionOwner
     from claude_comms.background.backends.protocol import Backend
     from claude_comms.errors import ClaudeCommsError
-    from claude_comms.types import InstanceSpec
+    from claude_comms.types import InstanceInfo, InstanceLimits, InstanceSpec, TurnRequest, Usage
 
-__all__ = ["Lease", "Pool", "close_backend"]
+__all__ = ["Lease", "Pool", "Reclaiming", "close_backend"]
 
 _LOG = logging.getLogger(__name__)
-_ENDED_KEPT = 100
 _CLOSE_SESSION_S = 2.5
 _CLOSE_BACKEND_S = 1.0
+_LOOK_EVERY_S = 5.0
+_PROVE_EVERY_S = 15.0
+_PROVE_WITHIN_S = 3.5  # a check, which waits for it, has 5 s
+_TAKES_QUESTIONS = (InstanceState.IDLE, InstanceState.HIBERNATED)
 
 
 class Pool:
@@ -47,8 +51,10 @@ class Pool:
 
     `backends` finds a backend by name and is asked once for each name; whoever made a backend closes it, after the
     pool (`close_backend` does so in bounded time).
-    `on_event(type, instance, **facts)` is told of ``instance.started``, ``busy``, ``idle``, ``paused``,
-    ``resumed``, ``failed`` and ``stopped`` as they happen; it must not call the pool.
+    `max_waiting` questions may wait in all, `max_waiting_per_pair` of each pair; a turn silent for `stall_s` is
+    stopped; `reclaiming` says when sessions are given up, `restart_limit` how often they may break.
+    `on_event(type, instance, **facts)` is told what happens, see `Notify`; it may call `info`, nothing else of the
+    pool. `measure` and `clock` (monotonic seconds) are replaced by tests.
 
     Sessions are opened, asked and closed in tasks of their own, not in a task group: a group has to wait for its
     children, and a session may be one that never listens. `close` sees to it that they end, in bounded time.
@@ -61,25 +67,40 @@ class Pool:
         max_instances: int,
         max_waiting: int,
         queue_wait_s: float,
+        max_waiting_per_pair: int | None = None,
+        stall_s: float | None = None,
+        reclaiming: Reclaiming | None = None,
+        restart_limit: RestartLimit | None = None,
         on_event: Notify | None = None,
+        measure: Measure = measure_trees,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._find_backend: Callable[[str], Backend | None] = (
             cast("Mapping[str, Backend]", backends).get if isinstance(backends, Mapping) else backends
         )
         self._backends: dict[str, Backend] = {}
         self._max_instances = max_instances
-        self._max_waiting = max_waiting
         self._queue_wait_s = queue_wait_s
-        self._on_event = on_event
-        self._instances: dict[str, Instance] = {}
-        self._ended: deque[Instance] = deque(maxlen=_ENDED_KEPT)
-        self._idle = IdleInstances()
-        self._holders: dict[str, Instance] = {}  # by thread_id: who holds this conversation
-        self._leased: dict[str, Lease] = {}  # by thread_id: a conversation has one turn at a time
-        self._waiting: list[Waiter] = []  # in the order they came
-        self._closing: set[SessionOwner] = set()
-        self._usual_hold_s = 1.0
-        self._dispatching = False
+        self._clock = clock
+        self._restart_limit = restart_limit or RestartLimit(clock=clock)
+        self._readiness = Readiness(self.list, self._start_ready, clock=clock)
+        self._too_few_ready = anyio.Event()
+        self._supervision = Supervision(self.list, reclaiming or Reclaiming(), measure=measure, clock=clock)
+        self._places = Places(
+            most=max_instances,
+            waiting=Queue(
+                most=max_waiting,
+                most_per_pair=max_waiting if max_waiting_per_pair is None else max_waiting_per_pair,
+                places=max_instances,
+                longest_wait_s=queue_wait_s,
+            ),
+            queue_wait_s=queue_wait_s,
+            stall_s=stall_s,
+            restart_limit=self._restart_limit,
+            on_event=on_event,
+            on_taken=self._taken,
+            clock=clock,
+        )
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -92,178 +113,141 @@ class Pool:
 
     # --- questions ---
 
-    async def lease(self, spec: InstanceSpec, thread_id: str | None = None, deadline: float | None = None) -> Lease:
+    async def lease(
+        self,
+        spec: InstanceSpec,
+        thread_id: str | None = None,
+        deadline: float | None = None,
+        *,
+        limits: InstanceLimits | None = None,
+    ) -> Lease:
         """A place for one question of a conversation; `thread_id` is None for one that is to begin.
 
-        The question goes to the instance that holds its conversation; else to an idle one of the same spec; else
-        to a new one, for which the least recently used idle one is stopped if there are too many. Otherwise it
-        waits its turn: until `deadline` (on `anyio.current_time()`'s clock; DeadlineExceededError) or for
-        `queue_wait_s` seconds (PoolExhaustedError), and not at all when too many wait already
-        (PoolExhaustedError at once). Raises what finding the backend raises.
+        The question goes to the instance that holds its conversation; else to an idle or hibernated one of the same
+        spec; else to a new one, which gets `limits`, and for which the least worthy idle one is stopped if there are
+        too many. Otherwise it waits its turn: until `deadline` (on `anyio.current_time()`'s clock;
+        DeadlineExceededError) or for `queue_wait_s` seconds (PoolExhaustedError), and not at all when too many wait
+        already (PoolExhaustedError at once). Raises what finding the backend raises, BudgetExceededError where its
+        instance has used up what it may, and BackendCrashedError with `retry_after_s` where a session would have to
+        be opened and too many of that spec have just broken.
         """
-        return await self._wait(Waiter(spec, self._backend(spec.backend), thread_id), deadline)
+        self._check_open()
+        return await self._places.wait(Waiter(spec, self._backend(spec.backend), thread_id, limits=limits), deadline)
 
     async def lease_instance(self, wanted: str, thread_id: str | None = None, deadline: float | None = None) -> Lease:
         """As `lease`, but a place on this very instance. InstanceStateError if it ends first."""
-        instance = self.get(wanted)
-        return await self._wait(
-            Waiter(instance.spec, self._backend(instance.spec.backend), thread_id, instance), deadline
-        )
-
-    async def _wait(self, waiter: Waiter, deadline: float | None) -> Lease:
         self._check_open()
-        wait_s = self._queue_wait_s
-        if deadline is not None:
-            wait_s = min(wait_s, deadline - waiter.queued_at)
-        if wait_s <= 0:
-            waiter.why = "its deadline had passed already"
-            raise self._gave_up(waiter, deadline)
-        waiting_already = len(self._waiting)
-        self._waiting.append(waiter)
-        self._dispatch()
-        try:
-            if not waiter.settled.is_set():
-                self._check_room_to_wait(waiting_already, waiter)
-                await wait_for(waiter.settled, wait_s)
-        except BaseException:
-            if waiter.lease is not None:
-                waiter.lease.release()
-            raise
-        finally:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
-        if waiter.lease is None:
-            raise waiter.error or self._gave_up(waiter, deadline)
-        return waiter.lease
-
-    def _check_room_to_wait(self, waiting_already: int, waiter: Waiter) -> None:
-        if waiting_already >= self._max_waiting:
-            retry_after_s = self._retry_after_s()
-            raise PoolExhaustedError(
-                f"{waiter.why}, and {waiting_already} questions are waiting, which is the most allowed."
-                f" Try again in {retry_after_s:.3g} s, or raise max_instances or max_waiting.",
-                limit=self._max_instances,
-                retry_after_s=retry_after_s,
-            )
-
-    def _gave_up(self, waiter: Waiter, deadline: float | None) -> ClaudeCommsError:
-        return waiter.gave_up(deadline, limit=self._max_instances, retry_after_s=self._retry_after_s())
-
-    def _retry_after_s(self) -> float:
-        """When a place should be free for one more, going by how long questions usually take."""
-        rounds = (len(self._waiting) + 1) / self._max_instances
-        return min(max(self._usual_hold_s * max(1.0, rounds), 0.1), self._queue_wait_s)
-
-    # --- who goes where ---
-
-    def _dispatch(self) -> None:
-        if self._dispatching:
-            return
-        self._dispatching = True
-        try:
-            for waiter in tuple(self._waiting):
-                instance = self._place(waiter)
-                if instance is not None:
-                    self._grant(waiter, instance)
-        finally:
-            self._dispatching = False
-
-    def _place(self, waiter: Waiter) -> Instance | None:
-        """The instance that takes the question now, made if need be; None, with the reason, if it has to wait."""
-        if waiter.thread_id in self._leased:
-            waiter.why = f"an earlier question of conversation {waiter.thread_id} is still running"
-            return None
-        holder = waiter.only or self._holder(waiter)
-        if holder is None:
-            return self._idle.of(waiter.spec) or self._make_one(waiter)
-        if holder.state is InstanceState.IDLE:
-            return holder
-        waiter.why = f"instance {holder.instance_id} is {holder.state}"
-        if holder.ended:
-            wanted, state = "take a question", str(holder.state)
-            error = InstanceStateError(
-                f"{waiter.why}. Start another one.", state=state, wanted=wanted, instance_id=holder.instance_id
-            )
-            waiter.refuse(error)
-        return None
-
-    def _holder(self, waiter: Waiter) -> Instance | None:
-        """Who holds the conversation, if it is one that may go on with it: backend and model can have changed."""
-        holder = self._holders.get(waiter.thread_id) if waiter.thread_id is not None else None
-        return holder if holder is not None and holder.spec == waiter.spec else None
-
-    def _make_one(self, waiter: Waiter) -> Instance | None:
-        if not self._make_room():
-            waiter.why = f"all {self._max_instances} instances are busy or paused"
-            return None
-        instance = self._add(Instance(waiter.spec, waiter.backend, notify=self._told, closing=self._closing))
-        instance.ready()
-        return instance
-
-    def _make_room(self) -> bool:
-        if len(self._instances) < self._max_instances:
-            return True
-        oldest = self._idle.oldest()
-        if oldest is None:
-            return False
-        oldest.dismiss()
-        return True
-
-    def _grant(self, waiter: Waiter, instance: Instance) -> None:
-        self._waiting.remove(waiter)
-        instance.reserve()
-        if instance.thread_id != waiter.thread_id:
-            self._let_go_of_conversation(instance)
-        lease = Lease(instance, None, self)
-        if waiter.thread_id is not None:
-            self.bind(lease, waiter.thread_id)
-        waiter.grant(lease)
-
-    def bind(self, lease: Lease, thread_id: str) -> None:
-        """For `Lease`: its conversation is this one. PoolError if it has another, or another lease has it."""
-        if lease.thread_id is not None:
-            raise PoolError(f"this lease is for conversation {lease.thread_id}, not {thread_id}. Take another one.")
-        if thread_id in self._leased:
-            raise PoolError(f"conversation {thread_id} has a turn running. Name it when taking the lease.")
-        lease.thread_id = lease.instance.thread_id = thread_id
-        self._leased[thread_id] = lease
-        self._holders[thread_id] = lease.instance
-
-    def take_back(self, lease: Lease) -> None:
-        """For `Lease`: it is over."""
-        if lease.thread_id is not None:
-            del self._leased[lease.thread_id]
-        held_s = anyio.current_time() - lease.since
-        self._usual_hold_s += (held_s - self._usual_hold_s) / 8
-        lease.instance.release()
-        self._dispatch()
-
-    def _let_go_of_conversation(self, instance: Instance) -> None:
-        if instance.thread_id is not None and self._holders.get(instance.thread_id) is instance:
-            del self._holders[instance.thread_id]
-        instance.thread_id = None
+        instance = self.get(wanted)
+        backend = self._backend(instance.spec.backend)
+        return await self._places.wait(Waiter(instance.spec, backend, thread_id, instance), deadline)
 
     # --- instances ---
 
-    async def start(self, spec: InstanceSpec, name: str | None = None, deadline: float | None = None) -> Instance:
-        """A new instance with its session open, ready for questions.
+    async def start(
+        self,
+        spec: InstanceSpec,
+        name: str | None = None,
+        deadline: float | None = None,
+        *,
+        warm: TurnRequest | None = None,
+        limits: InstanceLimits | None = None,
+    ) -> Instance:
+        """A new instance with its session open, ready for questions; warmed for one like `warm` where it can be.
 
-        PoolExhaustedError if there is no room; ConfigError if the name is taken; what `Backend.open` raises;
-        DeadlineExceededError after `deadline`, or `queue_wait_s` seconds without one.
+        PoolExhaustedError if there is no room; ConfigError if the name is taken; what `Backend.open` and
+        `Warmable.warm` raise; BackendCrashedError as in `lease`; DeadlineExceededError after `deadline`, or
+        `queue_wait_s` seconds without one.
         """
         self._check_open()
         backend = self._backend(spec.backend)
-        if name is not None and any(instance.name == name for instance in self._instances.values()):
-            raise ConfigError(f"an instance named {name!r} is running. Choose another name, or stop that one.")
-        if not self._make_room():
-            raise PoolExhaustedError(
-                f"all {self._max_instances} instances are busy or paused. Stop one, or raise max_instances.",
-                limit=self._max_instances,
-                retry_after_s=self._retry_after_s(),
-            )
-        instance = self._add(Instance(spec, backend, name=name, notify=self._told, closing=self._closing))
-        await instance.open(anyio.current_time() + self._queue_wait_s if deadline is None else deadline)
-        self._dispatch()
+        self._places.instances.check_free(name=name)
+        refusal = self._restart_limit.refusal(spec)
+        if refusal is not None:
+            raise refusal
+        if not self._places.make_room():
+            raise self._places.full("busy or paused")
+        instance = self._places.make(spec, backend, name=name, limits=limits)
+        await instance.open(anyio.current_time() + self._queue_wait_s if deadline is None else deadline, warm=warm)
+        if name is not None:
+            self._places.instances.clear_failed(name)
+        self._places.dispatch()
+        return instance
+
+    def adopt(
+        self,
+        spec: InstanceSpec,
+        *,
+        instance_id: str,
+        name: str | None = None,
+        limits: InstanceLimits | None = None,
+        thread_id: str | None = None,
+        state: InstanceState = InstanceState.HIBERNATED,
+        turns: int = 0,
+        restarts: int = 0,
+        usage: Usage | None = None,
+        created_at: datetime | None = None,
+        last_used: datetime | None = None,
+        own_thread_id: str | None = None,
+        failure: ClaudeCommsError | None = None,
+    ) -> Instance:
+        """Take back an instance that a former process had: hibernated, or paused where it was `state` paused.
+
+        Its next question opens a session; nothing is started now. Marks of its budget that were passed already are
+        not told again. With `failure` it comes back as one that has failed, for that reason, until it is stopped: it
+        answers nothing and takes no place. ConfigError if the id or the name is taken or nobody knows the backend;
+        PoolExhaustedError if there are `max_instances`.
+        """
+        self._check_open()
+        backend = self._backend(spec.backend)
+        past = Past(turns, restarts, usage, created_at, last_used, own_thread_id)
+        if failure is not None:
+            self._places.instances.check_free(name=None, instance_id=instance_id)
+            instance = self._places.make(spec, backend, name=name, limits=limits, instance_id=instance_id)
+            instance.recall(past, failure=failure)
+            return instance
+        self._places.instances.check_free(name=name, instance_id=instance_id)
+        if len(self._places.instances) >= self._max_instances:
+            raise self._places.full("there already")
+        instance = self._places.make(spec, backend, name=name, limits=limits, instance_id=instance_id)
+        if thread_id is not None:
+            self._places.hold(instance, thread_id)
+        instance.recall(past, paused=state is InstanceState.PAUSED)
+        self._places.dispatch()
+        return instance
+
+    def keep_ready(
+        self,
+        spec: InstanceSpec,
+        count: int,
+        make_request: Callable[[], Awaitable[TurnRequest]] | None = None,
+        *,
+        limits: InstanceLimits | None = None,
+    ) -> None:
+        """Keep `count` instances of `spec` idle, warm and without a conversation, while `supervise` runs.
+
+        `make_request` makes the request that each is warmed for. When one takes a conversation another is started,
+        where there is room that no other instance but a hibernated one without a name has to leave. They are the last
+        whose sessions or places are reclaimed. 0 ends it.
+        """
+        self._readiness.keep(spec, count, make_request, limits)
+        self._places.sort_idle()
+        self._too_few_ready.set()
+
+    @property
+    def not_ready(self) -> Mapping[InstanceSpec, str]:
+        """The specs of which one should be kept ready and could not be started when that was last tried, and why."""
+        return self._readiness.failing
+
+    async def _start_ready(
+        self, spec: InstanceSpec, warm: TurnRequest | None, limits: InstanceLimits | None
+    ) -> Instance | None:
+        refusal = self._restart_limit.refusal(spec)
+        if self._closed or refusal is not None or not self._places.make_room(hibernated_only=True):
+            return None
+        instance = self._places.make(spec, self._backend(spec.backend), limits=limits)
+        instance.kept_ready = True
+        await instance.open(anyio.current_time() + self._queue_wait_s, warm=warm)
+        self._places.dispatch()
         return instance
 
     def get(self, wanted: str) -> Instance:
@@ -271,23 +255,24 @@ class Pool:
 
         InstanceNotFoundError if there is none, or several.
         """
-        known = [*self._instances.values(), *reversed(self._ended)]
-        for instance in known:
-            if wanted in (instance.instance_id, instance.name):
-                return instance
-        fitting = [instance for instance in known if wanted and instance.instance_id.startswith(wanted)]
-        if len(fitting) == 1:
-            return fitting[0]
-        if fitting:
-            ids = ", ".join(instance.instance_id for instance in fitting[:10])
-            raise InstanceNotFoundError(
-                f"{wanted!r} fits several instances: {ids}. Give more of the id.", instance_id=wanted
-            )
-        raise InstanceNotFoundError(f"no instance {wanted!r}. See: claude-comms list-instances", instance_id=wanted)
+        return self._places.instances.get(wanted)
 
     def list(self, *, ended: bool = False) -> list[Instance]:
-        """The living instances, oldest first; with `ended`, also the latest 100 that stopped or failed."""
-        return [*(self._ended if ended else ()), *self._instances.values()]
+        """The living instances, oldest first; with `ended`, also the latest 100 that stopped, and that failed."""
+        return [*(self._places.instances.ended if ended else ()), *self._places.instances]
+
+    def list_failed(self) -> builtins.list[Instance]:
+        """The latest 100 that failed and have not been stopped since; they take no place of `max_instances`."""
+        return builtins.list(self._places.instances.failed)
+
+    def info(self, instance: Instance) -> InstanceInfo:
+        """An instance as it stands, for others to see. `on_event` may call this."""
+        return describe(instance, waiting=self._places.waiting.waiting_for(instance.instance_id, instance.thread_id))
+
+    @property
+    def waiting(self) -> int:
+        """How many questions wait."""
+        return len(self._places.waiting)
 
     def pause(self, wanted: str) -> Instance:
         """See `Instance.pause`; questions of the conversation it holds wait."""
@@ -299,7 +284,13 @@ class Pool:
         """See `Instance.resume`; the questions that wait for it go ahead."""
         instance = self.get(wanted)
         instance.resume()
-        self._dispatch()
+        self._places.dispatch()
+        return instance
+
+    def hibernate(self, wanted: str, reason: str = "asked") -> Instance:
+        """See `Instance.hibernate`; its next question opens a session again."""
+        instance = self.get(wanted)
+        instance.hibernate(reason)
         return instance
 
     async def interrupt(self, wanted: str) -> bool:
@@ -315,34 +306,71 @@ class Pool:
     async def close(self) -> None:
         """Refuse who waits and stop every instance, in at most 5 s. May be called twice."""
         self._closed = True
-        for waiter in tuple(self._waiting):
+        for waiter in tuple(self._places.waiting):
             waiter.refuse(_closed_error())
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as stopping:
                 for instance in self.list():
                     stopping.start_soon(instance.stop)
-                for owner in tuple(self._closing):
+                for owner in tuple(self._places.closing):
                     stopping.start_soon(owner.wait, _CLOSE_SESSION_S)
 
-    def _add(self, instance: Instance) -> Instance:
-        self._instances[instance.instance_id] = instance
-        return instance
+    # --- supervision ---
 
-    def _told(self, event: str, instance: Instance, /, **facts: Any) -> None:
-        """An instance's state has changed."""
-        if instance.state is InstanceState.IDLE:
-            self._idle.add(instance)
-        else:
-            self._idle.discard(instance)
-        if self._on_event is not None:
+    async def supervise(self, interval_s: float = _LOOK_EVERY_S, prove_every_s: float = _PROVE_EVERY_S) -> None:
+        """Look after the instances until cancelled: every `interval_s` seconds `look`, every `prove_every_s` seconds
+        `prove`, and at once `fill_ready` when one that was kept ready has taken a conversation.
+        """
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_proving, prove_every_s)
+            await self._keep_looking(interval_s)
+
+    async def _keep_proving(self, interval_s: float) -> None:
+        while True:
+            await anyio.sleep(interval_s)
             try:
-                self._on_event(event, instance, **facts)
-            except Exception:  # noqa: BLE001  an observer's bug must not leave the pool half changed
-                _LOG.exception("on_event failed on %s of instance %s", event, instance.instance_id)
-        if instance.ended and self._instances.pop(instance.instance_id, None) is not None:
-            self._ended.append(instance)
-            self._let_go_of_conversation(instance)
-            self._dispatch()
+                await self.prove()
+            except Exception:  # noqa: BLE001  as below
+                _LOG.exception("the instances could not be proved alive this time; the next time follows")
+
+    async def _keep_looking(self, interval_s: float) -> None:
+        look_at = anyio.current_time() + interval_s
+        while True:
+            try:
+                await wait_for(self._too_few_ready, max(0.0, look_at - anyio.current_time()))
+                if anyio.current_time() >= look_at:
+                    look_at = anyio.current_time() + interval_s
+                    await self.look()
+                else:
+                    await self.fill_ready()
+            except Exception:  # noqa: BLE001  one bad round must not end the watch over all instances
+                _LOG.exception("supervision failed in this round; the next one follows")
+
+    async def prove(self, timeout_s: float = _PROVE_WITHIN_S) -> None:
+        """Have every session that has nothing to do show that it answers, at most so long, all at once.
+
+        One that does not is given up: its instance hibernates, and the next question opens another.
+        """
+        async with anyio.create_task_group() as proving:
+            for instance in self.list():
+                proving.start_soon(instance.prove, timeout_s)
+
+    async def look(self) -> None:
+        """One round of supervision: measure memory, notice deaths, reclaim, fill up what is kept ready."""
+        await self._supervision.look()
+        await self.fill_ready()
+
+    async def fill_ready(self) -> None:
+        """Start what is missing of those to be kept ready, unless memory is short."""
+        self._too_few_ready = anyio.Event()
+        if not self._supervision.short_of_memory:
+            await self._readiness.fill()
+
+    # --- parts ---
+
+    def _taken(self, spec: InstanceSpec) -> None:
+        if self._readiness.wanted(spec):
+            self._too_few_ready.set()
 
     def _backend(self, name: str) -> Backend:
         backend = self._backends.get(name)

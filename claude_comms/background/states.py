@@ -1,4 +1,4 @@
-"""The life of an instance: starting → idle ⇄ busy → paused → stopped, or failed."""
+"""The life of an instance: starting → idle ⇄ busy → paused → stopped, or failed; hibernated while it has no process."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Action(StrEnum):
     RELEASE = "finish a question"
     PAUSE = "pause"
     RESUME = "resume"
+    HIBERNATE = "hibernate"
     STOP = "stop"
     FAIL = "fail"
 
@@ -29,12 +30,21 @@ class Action(StrEnum):
 TRANSITIONS: Mapping[InstanceState, Mapping[Action, InstanceState]] = {
     InstanceState.STARTING: {
         Action.READY: InstanceState.IDLE,
+        Action.HIBERNATE: InstanceState.HIBERNATED,
         Action.STOP: InstanceState.STOPPED,
         Action.FAIL: InstanceState.FAILED,
     },
     InstanceState.IDLE: {
         Action.RESERVE: InstanceState.BUSY,
         Action.PAUSE: InstanceState.PAUSED,
+        Action.HIBERNATE: InstanceState.HIBERNATED,
+        Action.STOP: InstanceState.STOPPED,
+        Action.FAIL: InstanceState.FAILED,
+    },
+    InstanceState.HIBERNATED: {
+        Action.RESERVE: InstanceState.BUSY,
+        Action.PAUSE: InstanceState.PAUSED,
+        Action.HIBERNATE: InstanceState.HIBERNATED,
         Action.STOP: InstanceState.STOPPED,
         Action.FAIL: InstanceState.FAILED,
     },
@@ -47,7 +57,9 @@ TRANSITIONS: Mapping[InstanceState, Mapping[Action, InstanceState]] = {
     },
     InstanceState.PAUSED: {
         Action.RESUME: InstanceState.IDLE,
+        Action.HIBERNATE: InstanceState.PAUSED,
         Action.STOP: InstanceState.STOPPED,
+        Action.FAIL: InstanceState.FAILED,
     },
     InstanceState.STOPPED: {Action.STOP: InstanceState.STOPPED},
     InstanceState.FAILED: {Action.STOP: InstanceState.STOPPED},
@@ -56,11 +68,14 @@ TRANSITIONS: Mapping[InstanceState, Mapping[Action, InstanceState]] = {
 
 A pause of a busy instance is kept as `Lifecycle.pausing` until its question is finished: RELEASE then leads to
 paused. PAUSE is refused while `pausing`, and RESUME of a busy instance unless `pausing`.
+STARTING leads to hibernated where an instance is taken back from a former process. A paused one that hibernates gives
+up its process and stays paused.
 """
 
 _HINTS: Mapping[InstanceState, str] = {
     InstanceState.STARTING: "Wait until it is idle.",
     InstanceState.IDLE: "It waits for questions.",
+    InstanceState.HIBERNATED: "It waits for questions.",
     InstanceState.BUSY: "Wait for its answer, or interrupt it.",
     InstanceState.PAUSED: "Resume it first.",
     InstanceState.STOPPED: "Start another one.",

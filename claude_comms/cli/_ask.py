@@ -12,7 +12,7 @@ from claude_comms.cli._question import QuestionOptions, with_question_options
 __all__ = ["continue_conversation", "query_module"]
 
 
-@with_question_options
+@with_question_options()
 def query_module(
     target: options.Target,
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The question; - reads it from stdin.")],
@@ -36,21 +36,44 @@ def query_module(
         ),
     ] = None,
     background: Annotated[
-        bool, typer.Option("--background", metavar="", help="Ask as a job of the daemon (not yet).")
+        bool, typer.Option("--background", metavar="", help="Ask as a job of the daemon, and print the job's id.")
     ] = False,
+    priority: Annotated[
+        int | None,
+        typer.Option("--priority", metavar="N", help="With --background: higher ones are asked first; else 0."),
+    ] = None,
+    expires: Annotated[
+        float | None,
+        typer.Option(
+            "--expires",
+            metavar="S",
+            callback=options.above_zero,
+            help="With --background: it fails if it has not begun within so many seconds.",
+        ),
+    ] = None,
+    callback: Annotated[
+        str | None,
+        typer.Option(
+            "--callback",
+            metavar="WHAT",
+            help="With --background: a command, or a URL on this machine, that is handed the job at its end.",
+        ),
+    ] = None,
     question: QuestionOptions,
 ) -> None:
     """Ask a module; the answer streams to stdout."""
     from claude_comms.cli._asking import Asking, ask_module
+    from claude_comms.cli._background_question import JobOptions, ask_in_background
 
+    job = JobOptions(priority, expires, callback)
     if background:
-        from claude_comms.errors import DaemonError
-
-        raise DaemonError("background questions need the daemon, and there is none yet. Ask without --background.")
+        ask_in_background(Asking.of(prompt, question), target, source, thread, job)
+        return
+    job.require_none()
     ask_module(Asking.of(prompt, question), target, source, thread)
 
 
-@with_question_options
+@with_question_options()
 def continue_conversation(
     first: options.FirstId = None,
     prompt: Annotated[

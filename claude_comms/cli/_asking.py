@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from claude_comms.background.backends import choose_backend
+from claude_comms.cli._access import managing, uses_daemon
 from claude_comms.cli._preview import show_preview
 from claude_comms.cli._sources import asking_module, open_registry, read_data, read_parameters, read_prompt, read_schema
 from claude_comms.cli._stream import show_turn
@@ -17,8 +19,9 @@ from claude_comms.types import ANONYMOUS
 if TYPE_CHECKING:
     from claude_comms.cli._question import QuestionOptions
     from claude_comms.communicator import ModuleCommunicator
+    from claude_comms.types import InstanceInfo
 
-__all__ = ["Asking", "ask_in_conversation", "ask_module"]
+__all__ = ["LAST", "Asking", "ask_in_conversation", "ask_instance", "ask_module", "latest_thread"]
 
 LAST = "last"
 """``--thread last``: the pair's latest conversation."""
@@ -63,7 +66,7 @@ class Asking:
 def ask_module(asking: Asking, target: str, source: str | None, thread: str | None) -> None:
     """Ask `target`; `source` None: the module of this directory; `thread` None: a new conversation."""
     settings = Settings.load()
-    asker = asking_module(source, open_registry(settings))
+    asker = source if source is not None else asking_module(None, open_registry(settings))
     with _communicator(asking, settings, asker) as comm:
         thread_id = _latest(comm, asker, target) if thread == LAST else thread
         _ask(asking, comm, target, thread_id, other=_other_backend(asking, settings, target, thread_id))
@@ -101,17 +104,50 @@ def _other_backend(asking: Asking, settings: Settings, target: str, thread_id: s
 
 
 def _communicator(asking: Asking, settings: Settings, source: str) -> ModuleCommunicator:
+    """Through the daemon, which is started if need be; a prompt that is only shown needs none to be."""
+    no_daemon = asking.options.no_daemon
+    if asking.options.show_prompt:
+        use_background = False if no_daemon else None
+    else:
+        use_background = uses_daemon(settings, no_daemon=no_daemon)
     return create_communicator(
         None if source == ANONYMOUS else source,
-        use_background=False if asking.options.no_daemon else None,
+        use_background=use_background,
         backend=asking.options.backend,
         model=asking.options.model,
         settings=settings,
     )
 
 
+def ask_instance(asking: Asking, wanted: str, *, no_daemon: bool) -> None:
+    """Ask the instance that `wanted` names, in the conversation that it holds."""
+    with managing(no_daemon=no_daemon) as instances:
+        info = instances.get(wanted)
+        message = asking.message(info.target, None)
+        del message["target"], message["thread_id"]
+        stream = instances.stream(info.instance_id, **message)
+        structured = asking.response_model is not None
+        show_turn(stream, info.target, structured=structured, as_json=asking.options.as_json, go_on=_go_on(info))
+
+
+def _go_on(info: InstanceInfo) -> str:
+    return f"query-instance {shlex.quote(info.name or info.instance_id)}"
+
+
+def latest_thread(settings: Settings, source: str, target: str) -> str:
+    """The id of the pair's latest conversation; ConversationNotFoundError says what to do where there is none."""
+    with create_communicator(None if source == ANONYMOUS else source, settings=settings) as comm:
+        return _latest(comm, source, target)
+
+
 def _latest(comm: ModuleCommunicator, source: str, target: str) -> str:
     newest = comm.list_conversations(target, limit=1)
-    if not newest:
-        raise ConversationNotFoundError(f"{LAST} of {source} → {target}")
-    return newest[0].thread_id
+    if newest:
+        return newest[0].thread_id
+    missing = ConversationNotFoundError(LAST)
+    missing.message = (
+        f"{source} → {target} has no conversation yet, so there is no {LAST} one. Leave out --thread to start one."
+        " See: claude-comms list-conversations"
+    )
+    missing.args = (missing.message,)
+    raise missing

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-__all__ = ["complete_backend", "complete_conversation", "complete_module"]
+from typing import Any
+
+__all__ = ["complete_backend", "complete_conversation", "complete_instance", "complete_job", "complete_module"]
 
 _BACKENDS = {
     "auto": "decide for each new conversation",
     "offline": "no model: quotes the target's descriptor",
     "api": "the Messages API",
+    "claude-code": "Claude Code, in the target's directory",
+    "bridge": "an MCP server that asks Claude (not yet)",
 }
 _MOST = 50
+_PATIENCE_S = 2.0
 
 
 def complete_backend(incomplete: str) -> list[tuple[str, str]]:
-    """Backends of that beginning."""
-    return [(name, meaning) for name, meaning in _BACKENDS.items() if name.startswith(incomplete)]
+    """Backends of that beginning, those of installed packages among them."""
+    from claude_comms.background.backends import backend_names
+
+    meanings = {**_BACKENDS, **{name: "installed" for name in backend_names() if name not in _BACKENDS}}
+    return [(name, meaning) for name, meaning in meanings.items() if name.startswith(incomplete)]
 
 
 def complete_module(incomplete: str) -> list[tuple[str, str]]:
@@ -54,3 +62,34 @@ def complete_conversation(incomplete: str) -> list[tuple[str, str]]:
         for conversation in found
         if conversation.thread_id.startswith(incomplete)
     ]
+
+
+def complete_instance(incomplete: str) -> list[tuple[str, str]]:
+    """The running daemon's instances of that beginning, by id and by name."""
+    found: list[tuple[str, str]] = []
+    for info in _asked("/v1/instances"):
+        told = f"{info['source']} → {info['target']}, {info['state']}"
+        found += [(str(info[key]), told) for key in ("instance_id", "name") if info[key]]
+    return [(name, told) for name, told in found if name.startswith(incomplete)]
+
+
+def complete_job(incomplete: str) -> list[tuple[str, str]]:
+    """The running daemon's jobs of that beginning, the newest first."""
+    from claude_comms.text import shorten
+
+    jobs = [(str(job["job_id"]), f"{job['state']}: {shorten(job['prompt'], 50)}") for job in _asked("/v1/jobs")]
+    return [(job_id, told) for job_id, told in jobs if job_id.startswith(incomplete)]
+
+
+def _asked(route: str) -> list[dict[str, Any]]:
+    """What a running daemon answers; nothing where none runs, or it does not answer at once."""
+    from claude_comms.errors import ClaudeCommsError
+    from claude_comms.settings import Settings
+
+    try:
+        from claude_comms.daemon import find, short_request
+
+        info = find(Settings.load())
+        return [] if info is None else short_request(info.socket, "GET", route, timeout_s=_PATIENCE_S)
+    except ClaudeCommsError:
+        return []

@@ -1,38 +1,56 @@
 """Arguments and options that several commands share, so that each reads and completes alike everywhere."""
 
 import math
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from claude_comms.cli._complete import complete_backend, complete_conversation, complete_module
+from claude_comms.cli._complete import (
+    complete_backend,
+    complete_conversation,
+    complete_instance,
+    complete_job,
+    complete_module,
+)
 
 __all__ = [
     "AsJson",
+    "AsJsonLines",
     "AskOne",
     "Backend",
     "ConversationId",
     "Data",
     "Deadline",
     "FirstId",
+    "FirstInstance",
+    "FirstJob",
+    "Focus",
+    "FocusLevel",
     "FromFilter",
+    "InstanceId",
+    "JobId",
     "Limit",
     "MaxCost",
     "Model",
     "ModuleName",
     "NoDaemon",
+    "NoDaemonAtAll",
     "Parameters",
     "Schema",
     "ShowPrompt",
+    "Since",
+    "SinceNow",
     "Target",
     "Template",
     "ToFilter",
     "Yes",
+    "above_zero",
 ]
 
 
-def _above_zero(value: float | None) -> float | None:
+def above_zero(value: float | None) -> float | None:
     """A bound as given. nan and inf would bound nothing, and nothing could keep within zero."""
     if value is not None and not (math.isfinite(value) and value > 0):
         raise typer.BadParameter(f"{value:g} is not a number above 0. Leave the option out for no such bound.")
@@ -40,9 +58,12 @@ def _above_zero(value: float | None) -> float | None:
 
 
 AsJson = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document on one line.")]
+AsJsonLines = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document a line.")]
 AskOne = Annotated[bool, typer.Option("--ask", metavar="", help="Prove one short turn; a model is asked.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Answer every question with yes.")]
 NoDaemon = Annotated[bool, typer.Option("--no-daemon", metavar="", help="Keep everything in this process.")]
+NoDaemonAtAll = Annotated[bool, typer.Option("--no-daemon", hidden=True)]
+"""For commands that there is little or nothing to do for without a daemon."""
 
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="The module to ask.", autocompletion=complete_module)]
 ModuleName = Annotated[str, typer.Argument(metavar="NAME", help="The module.", autocompletion=complete_module)]
@@ -67,12 +88,53 @@ ConversationId = Annotated[
     typer.Option("--id", metavar="ID", help="The same, as an option.", autocompletion=complete_conversation),
 ]
 
+FirstInstance = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="ID", help="The instance: its id, the start of it, or its name.", autocompletion=complete_instance
+    ),
+]
+InstanceId = Annotated[
+    str | None, typer.Option("--id", metavar="ID", help="The same, as an option.", autocompletion=complete_instance)
+]
+FirstJob = Annotated[
+    str | None,
+    typer.Argument(metavar="ID", help="The job, or the start of its id.", autocompletion=complete_job),
+]
+JobId = Annotated[
+    str | None, typer.Option("--id", metavar="ID", help="The same, as an option.", autocompletion=complete_job)
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since", metavar="WHEN", help="From there on: a cursor, 10m, 2h, 7d, or a time; all that is kept if left out."
+    ),
+]
+SinceNow = Annotated[
+    str | None,
+    typer.Option("--since", metavar="WHEN", help="What is kept from there on, too: a cursor, 10m, 2h, 7d, or a time."),
+]
+
+
+class FocusLevel(StrEnum):
+    """What is shown at once; the same as `claude_comms.events.FocusLevel`, which costs an import."""
+
+    EVERYTHING = "everything"
+    ATTENTION = "attention"
+    CRITICAL = "critical"
+
+
+Focus = Annotated[
+    FocusLevel,
+    typer.Option("--focus", help="Show at once what calls for that; count the rest."),
+]
+
 Backend = Annotated[
     str | None,
     typer.Option(
         "--backend",
         metavar="B",
-        help="auto, offline or api; the conversation's own when left out.",
+        help="auto, offline, api, claude-code, or an installed one; the conversation's own when left out.",
         autocompletion=complete_backend,
     ),
 ]
@@ -88,10 +150,10 @@ Parameters = Annotated[
 ]
 Deadline = Annotated[
     float | None,
-    typer.Option("--deadline", metavar="S", callback=_above_zero, help="Seconds that it may take in all."),
+    typer.Option("--deadline", metavar="S", callback=above_zero, help="Seconds that it may take in all."),
 ]
 MaxCost = Annotated[
-    float | None, typer.Option("--max-cost", metavar="USD", callback=_above_zero, help="Most that it may cost.")
+    float | None, typer.Option("--max-cost", metavar="USD", callback=above_zero, help="Most that it may cost.")
 ]
 ShowPrompt = Annotated[
     bool, typer.Option("--show-prompt", metavar="", help="Print what would be sent, and ask nothing.")

@@ -2,7 +2,7 @@
 
 # No postponed annotations here: Typer reads them.
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from functools import wraps
 from typing import Any
@@ -29,19 +29,26 @@ class QuestionOptions:
     as_json: options.AsJson = False
 
 
-def with_question_options(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` with the options of every question after its own; it gets them as its parameter ``question``."""
+def with_question_options(*, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the options of every question after its own; it gets them as its parameter ``question``.
+
+    `without` are the fields that make no sense for it; they keep their defaults.
+    """
     shared = [
         inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
         for field in fields(QuestionOptions)
+        if field.name not in without
     ]
 
-    @wraps(command)
-    def with_options(**given: Any) -> None:
-        question = QuestionOptions(**{option.name: given.pop(option.name) for option in shared})
-        command(**given, question=question)
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def with_options(**given: Any) -> None:
+            question = QuestionOptions(**{option.name: given.pop(option.name) for option in shared})
+            command(**given, question=question)
 
-    signature = inspect.signature(command)
-    own = [parameter for name, parameter in signature.parameters.items() if name != "question"]
-    vars(with_options)["__signature__"] = signature.replace(parameters=[*own, *shared])  # what Typer reads
-    return with_options
+        signature = inspect.signature(command)
+        own = [parameter for name, parameter in signature.parameters.items() if name != "question"]
+        vars(with_options)["__signature__"] = signature.replace(parameters=[*own, *shared])  # what Typer reads
+        return with_options
+
+    return decorate

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
@@ -21,29 +24,51 @@ if TYPE_CHECKING:
     from claude_comms.descriptors import BaseDescriptor, Module, ModuleDescriptor, Registry
     from claude_comms.mcp_servers import McpServer
 
-__all__ = ["register", "unregister"]
+__all__ = ["Source", "register", "unregister"]
 
 
-def register(name: str, path: Path, desc: Path | None, *, yes: bool, as_json: bool) -> None:
-    """Register `name` at `path`: with the descriptor in `desc`, else with one drafted from the path."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the descriptor comes from: a file, an agent card, an MCP server; with none of them, the module's path."""
+
+    file: Path | None = None
+    card: str | None = None
+    mcp: str | None = None
+    variables: tuple[str, ...] = ()
+    """Names of those that the MCP server's command gets of the environment, beside the usual ones."""
+
+    def __post_init__(self) -> None:
+        given = {"--desc": self.file, "--from-card": self.card, "--from-mcp": self.mcp}
+        options = [option for option, value in given.items() if value is not None]
+        if len(options) > 1:
+            raise typer.BadParameter(f"give only one of {' and '.join(options)}.", param_hint=options[-1])
+        if self.variables and (self.mcp is None or _is_address(self.mcp)):
+            raise typer.BadParameter("it goes with --from-mcp and a command.", param_hint="--pass-env")
+
+
+def register(name: str, path: Path | None, source: Source, *, yes: bool, as_json: bool) -> None:
+    """Register `name` at `path` with the descriptor that `source` gives, else with one drafted from the path."""
     registry = open_registry()
-    directory = _directory(path)
     known = _known(registry, name)
-    descriptor = _read(registry, name, desc) if desc is not None else _draft(name, directory)
+    directory = _directory(path) if path is not None else None
+    descriptor = _descriptor(name, directory, source)
+    if directory is None and known is not None:
+        directory = known.path
+    where = str(source.file or name)
     servers = Settings.load().mcp_servers
-    granted = _granted(descriptor, known, servers, yes=yes)
+    granted = _granted(_resolved(registry, descriptor, where), known, servers, yes=yes)
     module = registry.register(
         name,
         path=directory,
-        descriptor_file=desc,
-        descriptor=descriptor if desc is None else None,
+        descriptor_file=source.file,
+        descriptor=descriptor if source.file is None else None,
         granted=granted,
         servers=granted_definitions(granted, servers),
     )
     if as_json:
         console.document({**descriptor_facts(module.descriptor), **module_facts(module)})
     else:
-        _tell(module, drafted=desc is None)
+        _tell(module, source)
 
 
 def unregister(name: str, *, as_json: bool) -> None:
@@ -71,26 +96,60 @@ def _known(registry: Registry, name: str) -> Module | None:
         return None
 
 
-def _draft(name: str, directory: Path) -> ModuleDescriptor:
-    from claude_comms.descriptors import draft_descriptor
+def _descriptor(name: str, directory: Path | None, source: Source) -> ModuleDescriptor:
+    from claude_comms.descriptors import draft_descriptor, load_agent_card
 
-    return draft_descriptor(name, directory)
+    if source.card is not None:
+        return load_agent_card(source.card, name=name)
+    if source.mcp is not None:
+        return _listed(name, source.mcp, source.variables)
+    if directory is None:  # of the other two the code need not be here
+        raise typer.BadParameter("none was given. Name the module's directory; . is this one.", param_hint="--path")
+    return _read(name, source.file) if source.file is not None else draft_descriptor(name, directory)
 
 
-def _read(registry: Registry, name: str, desc: Path) -> ModuleDescriptor:
-    """The descriptor in a file, with what it extends."""
-    from claude_comms.descriptors import ModuleDescriptor, load_descriptor, resolve
+def _read(name: str, file: Path) -> ModuleDescriptor:
+    from claude_comms.descriptors import load_descriptor
 
-    descriptor = load_descriptor(desc)
+    descriptor = load_descriptor(file)
     if descriptor.name != name:
-        raise typer.BadParameter(f"{desc} describes {descriptor.name!r}, not {name!r}.", param_hint="NAME")
+        raise typer.BadParameter(f"{file} describes {descriptor.name!r}, not {name!r}.", param_hint="NAME")
+    return descriptor
+
+
+def _listed(name: str, server: str, variables: Sequence[str]) -> ModuleDescriptor:
+    """A descriptor from the tools of an MCP server: an address, or a command, which is shown before it is run."""
+    from claude_comms.descriptors import draft_from_mcp
+
+    if _is_address(server):
+        return draft_from_mcp(name, url=server)
+    try:
+        command = shlex.split(server)
+    except ValueError as error:
+        raise typer.BadParameter(f"{server!r} is no command: {error}.", param_hint="--from-mcp") from error
+    if not command:
+        raise typer.BadParameter("it is empty. Give the command that starts the server.", param_hint="--from-mcp")
+    missing = [variable for variable in variables if variable not in os.environ]
+    if missing:
+        raise typer.BadParameter(f"not set here: {', '.join(missing)}.", param_hint="--pass-env")
+    console.note(f"runs, to list its tools: {shlex.join(command)}")
+    return draft_from_mcp(name, command=command, environment={item: os.environ[item] for item in variables})
+
+
+def _is_address(server: str) -> bool:
+    return server.lower().startswith(("http://", "https://"))
+
+
+def _resolved(registry: Registry, descriptor: ModuleDescriptor, where: str) -> ModuleDescriptor:
+    """The descriptor with what it extends: that asks for tools, too."""
+    from claude_comms.descriptors import ModuleDescriptor, resolve
 
     def parent(wanted: str) -> ModuleDescriptor | None:
         module = _known(registry, wanted)
         found = module.descriptor if module is not None else None
         return found if isinstance(found, ModuleDescriptor) else None
 
-    return resolve(descriptor, parent, where=str(desc))
+    return resolve(descriptor, parent, where=where)
 
 
 def _granted(
@@ -135,15 +194,20 @@ def _confirm() -> None:
         raise typer.Exit(1)
 
 
-def _tell(module: Module, *, drafted: bool) -> None:
+def _tell(module: Module, source: Source) -> None:
     from claude_comms.descriptors import ModuleDescriptor, dump_descriptor
 
-    if drafted and isinstance(module.descriptor, ModuleDescriptor):
+    made = source.file is None
+    if made and isinstance(module.descriptor, ModuleDescriptor):
         console.result(dump_descriptor(module.descriptor))
-    console.result(f"{module.name} is registered at {module.path}")
+    console.result(f"{module.name} is registered" + (f" at {module.path}" if module.path is not None else ""))
     console.note(f"descriptor: {module.file or 'from an installed package'}")
     for hidden in module.hides:
         console.note(f"It hides {hidden}. To use that one: --desc {hidden}")
-    if drafted:
+    if source.card is not None:
+        console.note("It says what the card says, which nobody has checked. Read it, correct it: edits count.")
+    elif source.mcp is not None:
+        console.note("It is a draft, made without calling a tool. Read it, correct it: edits count.")
+    elif made:
         console.note("It is a draft, made without running anything of the module. Read it, correct it: edits count.")
     console.note(f'ask: claude-comms query-module {module.name} "What can you do?"')

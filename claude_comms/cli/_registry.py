@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from claude_comms.cli import _console as console
 from claude_comms.cli._sources import open_registry
+from claude_comms.errors import ConfigError
 
 if TYPE_CHECKING:
     from claude_comms.descriptors import BaseDescriptor, Match, Module
 
-__all__ = ["descriptor_facts", "module_facts", "show_descriptor", "show_format", "show_matches", "show_modules"]
+__all__ = [
+    "descriptor_facts",
+    "module_facts",
+    "show_card",
+    "show_descriptor",
+    "show_format",
+    "show_matches",
+    "show_modules",
+]
 
 
 def show_modules(
@@ -59,6 +68,22 @@ def show_descriptor(name: str, *, as_json: bool) -> None:
         console.result(f"# {console.one_line(remark)}")
     text = dump_descriptor(card) if isinstance(card, ModuleDescriptor) else card.to_prompt("target")
     console.result(text.rstrip("\n"))
+
+
+def show_card(name: str, url: str | None, *, as_json: bool) -> None:
+    """A module as an agent card of A2A 1.0, with what it extends merged in. ConfigError where it has no descriptor that
+    a card can carry.
+    """
+    from claude_comms.descriptors import ModuleDescriptor, to_agent_card
+
+    descriptor = open_registry().get(name).descriptor
+    if not isinstance(descriptor, ModuleDescriptor):
+        raise ConfigError(f"{name} comes from a class of its own, which no card can carry. Write it a descriptor.")
+    card = to_agent_card(descriptor, url=url)
+    if as_json:
+        console.document(card)
+    else:
+        console.result(json.dumps(card, indent=2).replace("\x7f", "\\u007f"))  # the one that acts and json leaves
 
 
 def show_format(*, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from claude_comms.cli import _console as console
-from claude_comms.cli._interrupted import Interrupted
+from claude_comms.cli._interrupted import Interrupted, streams
 from claude_comms.cli._standard_streams import OutputError, forget_stdout
 from claude_comms.errors import ClaudeCommsError, ConfigError
 
@@ -55,16 +55,17 @@ def run(argv: Sequence[str]) -> int:
 def _invoke(argv: Sequence[str]) -> int:
     as_json = _wants_json(argv)
     try:
-        from claude_comms.cli._app import app
+        from claude_comms.cli._app import app_for
 
-        code = app(list(argv), prog_name="claude-comms", standalone_mode=False) or DONE
+        code = app_for(argv)(list(argv), prog_name="claude-comms", standalone_mode=False) or DONE
         if code == INTERRUPTED:  # Typer has swallowed a Ctrl-C
             raise KeyboardInterrupt
         return code
     except (BrokenPipeError, OutputError):
         raise
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the last place that can tell it
-        _tell(error, as_json=as_json)
+        if not (as_json and isinstance(error, KeyboardInterrupt) and streams(argv)):
+            _tell(error, as_json=as_json)
         return exit_code(error)
 
 

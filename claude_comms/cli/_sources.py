@@ -21,6 +21,7 @@ __all__ = [
     "open_registry",
     "pick_id",
     "pick_id_and_prompt",
+    "pick_one",
     "read_data",
     "read_parameters",
     "read_prompt",
@@ -48,21 +49,28 @@ def asking_module(given: str | None, registry: Registry) -> str:
     return here.name if here is not None else ANONYMOUS
 
 
-def pick_id(first: str | None, option: str | None) -> str:
-    """The id, given as the first argument or with ``--id``."""
-    if first is not None and option is not None and first != option:
-        raise typer.BadParameter(f"two ids were given: {first} and {option}.", param_hint="--id")
-    wanted = option if option is not None else first
+def pick_id(first: str | None, option: str | None, *, see: str = "list-conversations") -> str:
+    """The id, given as the first argument or with ``--id``; `see` is the command that lists what has one."""
+    return pick_one(first, option, what="id", option="--id", see=see)
+
+
+def pick_one(first: str | None, other: str | None, *, what: str, option: str, see: str) -> str:
+    """What may be given as the first argument or as an option."""
+    if first is not None and other is not None and first != other:
+        raise typer.BadParameter(f"two {what}s were given: {first} and {other}.", param_hint=option)
+    wanted = other if other is not None else first
     if not wanted:
-        raise typer.BadParameter("no id was given. See: claude-comms list-conversations --from SOURCE", param_hint="ID")
+        raise typer.BadParameter(f"no {what} was given. See: claude-comms {see}", param_hint=what.upper())
     return wanted
 
 
-def pick_id_and_prompt(first: str | None, second: str | None, option: str | None) -> tuple[str, str]:
+def pick_id_and_prompt(
+    first: str | None, second: str | None, option: str | None, *, see: str = "list-conversations"
+) -> tuple[str, str]:
     """The id and the prompt of ``ID PROMPT``, or of ``--id ID PROMPT``."""
     if option is not None and second is None:
         first, second = option, first
-    wanted = pick_id(first, option)
+    wanted = pick_id(first, option, see=see)
     if second is None:
         raise typer.BadParameter("no prompt was given; - reads it from stdin.", param_hint="PROMPT")
     return wanted, second
@@ -91,14 +99,14 @@ def read_schema(path: Path | None) -> dict[str, Any] | None:
     return cast("dict[str, Any]", schema)
 
 
-def read_parameters(given: Sequence[str] | None) -> dict[str, str]:
+def read_parameters(given: Sequence[str] | None, option: str = "--param") -> dict[str, str]:
     """``name=value`` texts as a mapping."""
     found: dict[str, str] = {}
     for text in given or ():
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise typer.BadParameter(f"{text!r} is not NAME=VALUE.", param_hint="--param")
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE.", param_hint=option)
         if name in found:
-            raise typer.BadParameter(f"{name} is given twice.", param_hint="--param")
+            raise typer.BadParameter(f"{name} is given twice.", param_hint=option)
         found[name] = value
     return found

@@ -21,11 +21,18 @@ __all__ = ["show_turn"]
 
 
 def show_turn(
-    stream: MessageStream, target: str, *, structured: bool, as_json: bool, other_backend: str | None = None
+    stream: MessageStream,
+    target: str,
+    *,
+    structured: bool,
+    as_json: bool,
+    other_backend: str | None = None,
+    go_on: str | None = None,
 ) -> None:
     """Show a turn to its end; of a `structured` answer the value alone. Raises what the turn ended with.
 
     `other_backend` is what a new conversation would be asked over; where this one keeps another, that is told.
+    `go_on` is the command that asks the next question; empty for none, and None for continuing the conversation.
     Ctrl-C interrupts the turn, waits until the store says how it ended, and raises Interrupted.
     """
     display = _Display(target, structured=structured, as_json=as_json, other_backend=other_backend)
@@ -40,7 +47,7 @@ def show_turn(
                 raise _interrupted(stream, display) from interruption
     finally:
         display.end_line()
-    display.finish(reply)
+    display.finish(reply, go_on)
 
 
 def _interrupted(stream: MessageStream, display: _Display) -> Interrupted:
@@ -80,7 +87,7 @@ class _Display:
             case Refused():
                 self._note(f"refused {event.tool} {event.target}: {event.reason}")
 
-    def finish(self, reply: Reply) -> None:
+    def finish(self, reply: Reply, go_on: str | None = None) -> None:
         """The answer where it was not streamed, and what it took."""
         if self._as_json:
             console.document(reply.as_dict())
@@ -89,7 +96,7 @@ class _Display:
         elif not self._last:
             console.result(reply.response)
         if not self._quiet:
-            console.note(_footer(reply))
+            console.note(_footer(reply, go_on))
 
     def end_line(self) -> None:
         """Leave the cursor at the start of a line."""
@@ -135,7 +142,8 @@ class _Display:
                 console.note(text)
 
 
-def _footer(reply: Reply) -> str:
+def _footer(reply: Reply, go_on: str | None) -> str:
     spent = f"{usage(reply.usage)} · {seconds(reply.duration_ms)}"
     stopped = "" if reply.stop_reason in ("end_turn", "stop_sequence", OFFLINE, "") else f" · {reply.stop_reason}"
-    return f'{spent}{stopped}\ngo on: claude-comms continue-conversation {reply.thread_id} "..."'
+    command = f"continue-conversation {reply.thread_id}" if go_on is None else go_on
+    return f"{spent}{stopped}" + (f'\ngo on: claude-comms {command} "..."' if command else "")

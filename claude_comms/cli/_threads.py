@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from claude_comms.cli import _console as console
+from claude_comms.cli._short_ids import short_ids
 from claude_comms.cli._wording import local_time, plural, usage
 from claude_comms.communicator import create_communicator
 from claude_comms.types import MessageState, Role
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from claude_comms.types import Conversation, Message
 
 __all__ = ["archive", "reading", "show_hits", "show_list", "show_thread"]
-
-_SHORTEST_ID = 14
-_ROOM_FOR_WHOLE_IDS = 120
 
 
 def reading(source: str | None = None) -> ModuleCommunicator:
@@ -103,7 +101,7 @@ def _table(
     found: Sequence[Conversation | SearchHit], columns: Sequence[console.Column], cells: Sequence[Sequence[str]]
 ) -> None:
     """A row for each that was found: the conversation's id, its pair, and `cells` under `columns`."""
-    ids = _short_ids([one.thread_id for one in found])
+    ids = short_ids([one.thread_id for one in found])
     console.table(
         [console.Column("ID"), console.Column("FROM → TO", flexible=True), *columns],
         [[short, f"{one.source} → {one.target}", *more] for short, one, more in zip(ids, found, cells, strict=True)],
@@ -129,16 +127,3 @@ def _message_heading(message: Message) -> str:
     if message.state is not MessageState.COMPLETE:
         parts.append(message.state.upper())
     return " · ".join(parts)
-
-
-def _short_ids(ids: Sequence[str]) -> list[str]:
-    """Ids as a narrow terminal shows them: a beginning that tells them apart. Whole everywhere else."""
-    import sys
-
-    if not console.is_terminal(sys.stdout) or console.width() >= _ROOM_FOR_WHOLE_IDS:
-        return list(ids)
-    whole = set(ids)
-    size = _SHORTEST_ID
-    while len({thread_id[:size] for thread_id in whole}) < len(whole):
-        size += 1
-    return [thread_id[:size] for thread_id in ids]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from claude_comms.types import TokenCount, Usage
 
-__all__ = ["cost", "local_time", "plural", "seconds", "tokens", "usage"]
+__all__ = ["ago", "clock", "cost", "local_time", "memory", "plural", "seconds", "tokens", "usage"]
 
 
 def tokens(count: TokenCount) -> str:
@@ -41,6 +41,32 @@ def usage(spent: Usage) -> str:
 def local_time(moment: datetime) -> str:
     """A moment on the reader's clock, to the minute."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M}"
+
+
+def clock(moment: datetime) -> str:
+    """A moment on the reader's clock, to the second; with its date where that is not today's."""
+    from datetime import datetime
+
+    here = moment.astimezone()
+    return f"{here:%H:%M:%S}" if here.date() == datetime.now(here.tzinfo).date() else f"{here:%Y-%m-%d %H:%M:%S}"
+
+
+def ago(moment: datetime | None) -> str:
+    """How long ago a moment was, roughly; ``-`` for none."""
+    from datetime import UTC, datetime
+
+    if moment is None:
+        return "-"
+    past_s = max(0.0, (datetime.now(UTC) - moment).total_seconds())
+    for unit_s, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if past_s >= unit_s:
+            return f"{past_s / unit_s:.0f} {unit} ago"
+    return f"{past_s:.0f} s ago"
+
+
+def memory(size_bytes: int | None) -> str:
+    """Bytes as MiB; ``-`` for none."""
+    return "-" if size_bytes is None else f"{size_bytes / 1024 / 1024:.0f} MiB"
 
 
 def plural(count: int, noun: str) -> str:

@@ -15,15 +15,17 @@ _NARROWEST = 30
 
 def paragraph(text: str, indent: str = "") -> str:
     """`text` wrapped line by line, each line after `indent`."""
-    return _wrapped(text, indent, indent)
+    return _wrapped(text, indent, indent, breaks=False)
 
 
-def hanging(label: str, text: str) -> str:
-    """`label`, then `text` beside it, its further lines under its first."""
-    return _wrapped(text, label, " " * len(label))
+def hanging(label: str, text: str, *, breaks: bool = False) -> str:
+    """`label`, then `text` beside it, its further lines under its first. A word too long for a line stays whole, to be
+    copied, unless it `breaks`.
+    """
+    return _wrapped(text, label, " " * len(label), breaks=breaks)
 
 
-def _wrapped(text: str, first: str, later: str) -> str:
+def _wrapped(text: str, first: str, later: str, *, breaks: bool) -> str:
     lines = text.splitlines() or [""]
     if not console.is_terminal(sys.stdout):
         return first + f"\n{later}".join(lines)
@@ -32,6 +34,6 @@ def _wrapped(text: str, first: str, later: str) -> str:
     for line in lines:
         indent = later if wrapped else first
         wrapped += textwrap.wrap(
-            line, room, initial_indent=indent, subsequent_indent=later, break_long_words=False, break_on_hyphens=False
+            line, room, initial_indent=indent, subsequent_indent=later, break_long_words=breaks, break_on_hyphens=False
         ) or [indent.rstrip()]
     return "\n".join(wrapped)

@@ -15,7 +15,7 @@ from claude_comms.background.backends.protocol import Backend
 from claude_comms.communicator._holder import EngineHolder
 from claude_comms.communicator._shape import ResponseShape
 from claude_comms.communicator._streams import AsyncMessageStream
-from claude_comms.errors import ConfigError, DaemonError, DeadlineExceededError
+from claude_comms.errors import ConfigError, DeadlineExceededError
 from claude_comms.settings import Settings
 from claude_comms.types import ANONYMOUS, ConversationState, Pair, Question
 
@@ -53,10 +53,14 @@ class AsyncCommunicator(EngineHolder):
     - `source`: the module that asks; None for somebody who is no registered module.
     - `module_path`: overrides the source's registered path; a source that is not registered gets a descriptor
       drafted from it.
-    - `use_background`: False and None keep everything in this process; True needs the daemon.
+    - `use_background`: True asks over the daemon, and starts it where none runs; False keeps everything in this
+      process; None takes a daemon that is running, else this process.
     - `backend`: a name, or a backend object such as `claude_comms.testing.ScriptedBackend`.
     - `settings`: a `Settings`, or a mapping of the ones to override.
-    - `retry`: overrides `settings.retry`.
+    - `retry`: overrides `settings.retry`. A daemon that runs already has its own, so this stays in this process
+      unless `use_background` is True.
+
+    A `backend` or `context_generator` that is an object stays in this process: ConfigError with `use_background=True`.
     """
 
     def __init__(
@@ -71,12 +75,10 @@ class AsyncCommunicator(EngineHolder):
         context_generator: ContextGenerator | None = None,
         retry: RetryPolicy | None = None,
     ) -> None:
-        if use_background:
-            raise DaemonError(
-                "there is no daemon in this version yet. Leave use_background out: everything stays in this process."
-            )
         super().__init__(
             Settings.load(settings).with_overrides(retry=retry),
+            # How to try again is the engine's own matter: another policy needs an engine of one's own.
+            use_background=False if use_background is None and retry is not None else use_background,
             generator=context_generator,
             backends=[backend] if isinstance(backend, Backend) else [],
         )
@@ -313,6 +315,8 @@ def question_from(
 def _directory(path: str | Path | None) -> Path | None:
     if path is None:
         return None
+    if not isinstance(path, (str, Path)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigError(f"module_path is of type {type(path).__name__}. Give the module's own directory.")
     directory = Path(path).expanduser().absolute()
     if not directory.is_dir():
         raise ConfigError(f"module_path {directory} is not a directory. Give the module's own directory.")

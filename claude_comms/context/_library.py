@@ -56,8 +56,8 @@ class Library:
     `variables` are the names that the generator gives every template.
     """
 
-    def __init__(self, directories: Sequence[Path], variables: Collection[str]) -> None:
-        self._directories = tuple(directories)
+    def __init__(self, directories: Sequence[str | Path], variables: Collection[str]) -> None:
+        self._directories = tuple(Path(directory) for directory in directories)
         self._variables = frozenset(variables)
         self._files: dict[str, TemplateFile] = {}
         self._loaded: dict[str, Loaded] = {}

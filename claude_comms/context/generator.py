@@ -53,7 +53,7 @@ class ContextGenerator:
     """
 
     def __init__(
-        self, *, template_dirs: Sequence[Path] = (), components: Mapping[str, Component] | None = None
+        self, *, template_dirs: Sequence[str | Path] = (), components: Mapping[str, Component] | None = None
     ) -> None:
         self._components = dict(components or {})
         for name in self._components:
@@ -242,7 +242,10 @@ def _check_params(loaded: Loaded, params: Mapping[str, Any], components: set[str
     missing = sorted(loaded.required - params.keys())
     if missing:
         raise TemplateError(
-            f"template {loaded.name!r} needs {', '.join(missing)}. Pass them in context=.", path=loaded.path, line=1
+            f"template {loaded.name!r} needs {', '.join(missing)}. Pass them in context=, on the command line with"
+            f" {' '.join(f'--param {name}=VALUE' for name in missing)}.",
+            path=loaded.path,
+            line=1,
         )
     known = {*loaded.required, *loaded.defaults}
     for name in params:

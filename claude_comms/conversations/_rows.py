@@ -74,6 +74,7 @@ def message_values(message: Message) -> dict[str, Any]:
         "tools": records_text(message.tools),
         "refusals": records_text(message.refusals),
         "rebuilt": message.rebuilt,
+        "turn_id": message.turn_id,
     }
 
 
@@ -119,6 +120,7 @@ def message_from(row: Row[Any]) -> Message:
         tools=tuple(ToolUsed(**item) for item in _loads(row.tools) or ()),
         refusals=tuple(Refused(**item) for item in _loads(row.refusals) or ()),
         rebuilt=row.rebuilt,
+        turn_id=row.turn_id,
     )
 
 

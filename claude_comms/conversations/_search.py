@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from claude_comms.ranking import fts_query
 from claude_comms.storage import driver_of
-from claude_comms.types import MessageState, Record, Role
+from claude_comms.types import MessageState, Role, SearchHit
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-__all__ = ["SearchHit", "search"]
+__all__ = ["search"]
 
 _Row = tuple[int, str, str, int, str, str, str, str, str, str]
 
@@ -42,25 +41,6 @@ WHERE m.seq = :seq
 """
 _TEXT = "SELECT seq, text FROM searchable WHERE seq = ?"
 _EXCERPTS = "SELECT rowid, snippet(shown, 0, '«', '»', '…', 24) FROM shown WHERE shown MATCH ?"
-
-
-@dataclass(frozen=True, slots=True)
-class SearchHit(Record):
-    """A message that was found. Scores are comparable within one search only; higher is better."""
-
-    thread_id: str
-    message_id: str
-    position: int
-    role: Role
-    speaker: str
-    state: MessageState
-    source: str
-    target: str
-    excerpt: str
-    """Around the words that were found, which stand between « and »."""
-    score: float
-    """0.0 where only common words were found."""
-    created_at: datetime
 
 
 def search(

@@ -49,6 +49,15 @@ class MessageRow(_Table, table=True):
         Index("messages_pending", "thread_id", sqlite_where=text("state = 'pending'")),
         # Most messages have no key: a partial index costs them nothing.
         Index("messages_by_key", "idempotency_key", unique=True, sqlite_where=text("idempotency_key IS NOT NULL")),
+        Index("messages_by_turn", "turn_id", "position", sqlite_where=text("turn_id IS NOT NULL")),
+        # All that a sum of usage reads, so that it never touches a text.
+        Index(
+            "messages_usage",
+            *("created_at", "thread_id", "backend", "model"),
+            *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cost_usd"),
+            *("role", "state"),
+            sqlite_where=text("input_tokens IS NOT NULL OR (role = 'answer' AND state = 'complete')"),
+        ),
     )
 
     seq: int | None = Field(default=None, primary_key=True)
@@ -86,6 +95,8 @@ class MessageRow(_Table, table=True):
     tools: str | None = None
     refusals: str | None = None
     rebuilt: str | None = None
+    turn_id: str | None = None
+    """Of a question: what the events of its turn are found by. A repair belongs to the turn that it repairs."""
 
 
 class SessionRow(_Table, table=True):

@@ -32,7 +32,7 @@ from claude_comms.text import shorten
 from claude_comms.types import Conversation, ConversationState, HistoryMessage, Message, MessageState, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -45,10 +45,12 @@ __all__ = [
     "add_conversation",
     "begin",
     "complete",
+    "end_if_pending",
     "fail",
     "head",
     "history",
     "session",
+    "unstored",
     "withdraw",
 ]
 
@@ -221,14 +223,44 @@ def fail(connection: Connection, question_id: str, ending: Ending) -> Message | 
     return partial
 
 
-def abandon(connection: Connection, owners: set[str], error: Mapping[str, Any], at: datetime) -> list[Message]:
-    """Mark what `owners` left pending as failed, and return it."""
+def unstored(answer: Message) -> Ending:
+    """How a turn ended whose complete `answer` could not be stored: what there is of it is kept as partial."""
+    return Ending(
+        error=StoreError("the answer came, and could not be stored when it did. Ask again.").as_dict(),
+        partial=answer.text,
+        partial_id=answer.message_id,
+        at=answer.created_at,
+        usage=answer.usage,
+        price_date=answer.price_date,
+        backend=answer.backend,
+        model=answer.model,
+        instance_id=answer.instance_id,
+        duration_ms=answer.duration_ms,
+        retries=answer.retries,
+        tools=answer.tools,
+        refusals=answer.refusals,
+    )
+
+
+def end_if_pending(connection: Connection, question_id: str, ending: Ending) -> None:
+    """Mark the question failed, unless it has an end by now."""
+    row = driver_of(connection).execute(_QUESTION, {"message_id": question_id}).fetchone()
+    if row is not None and _Question(*row).state == MessageState.PENDING:
+        fail(connection, question_id, ending)
+
+
+def abandon(
+    connection: Connection, owners: set[str], error_of: Callable[[str], Mapping[str, Any]], at: datetime
+) -> list[Message]:
+    """Mark what `owners` left pending as failed, with the error of its conversation, and return it."""
     left = (messages.c.state == "pending") & messages.c.owner.in_(sorted(owners))
     found = [message_from(row) for row in connection.execute(select(messages).where(left))]
-    connection.execute(update(messages).where(left), {"state": str(MessageState.FAILED), "error": error_text(error)})
-    for message in found:
-        _changed(connection, message.thread_id, at)
-    return [replace(message, state=MessageState.FAILED, error=dict(error)) for message in found]
+    errors = {message.thread_id: error_of(message.thread_id) for message in found}
+    for thread_id, error in errors.items():
+        changed = update(messages).where(left & (messages.c.thread_id == thread_id))
+        connection.execute(changed, {"state": str(MessageState.FAILED), "error": error_text(error)})
+        _changed(connection, thread_id, at)
+    return [replace(message, state=MessageState.FAILED, error=dict(errors[message.thread_id])) for message in found]
 
 
 def withdraw(connection: Connection, question: NewQuestion) -> None:

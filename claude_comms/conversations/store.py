@@ -10,11 +10,12 @@ import anyio
 from anyio import to_thread
 from sqlalchemy import select, update
 
-from claude_comms.conversations import _search, _turns
+from claude_comms.conversations import _search, _turns, _usage
 from claude_comms.conversations._faults import PendingQuestionError
+from claude_comms.conversations._owed import OwedEnds
 from claude_comms.conversations._rows import conversation_from, mended, message_from
 from claude_comms.conversations._tables import conversations, messages
-from claude_comms.errors import ConversationNotFoundError, InstanceStateError
+from claude_comms.errors import ConversationNotFoundError, InstanceStateError, StoreError
 from claude_comms.types import (
     Conversation,
     ConversationState,
@@ -26,26 +27,35 @@ from claude_comms.types import (
 )
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Select
 
-    from claude_comms.conversations._search import SearchHit
+    from claude_comms.protocols import UsageBy
     from claude_comms.storage import Database, OwnerLock
-    from claude_comms.types import Pair, Refused, Retried, Source, ToolUsed, Usage
+    from claude_comms.types import Pair, Refused, Retried, SearchHit, Source, ToolUsed, Usage, UsageRow
 
 __all__ = ["ConversationStore", "KeyedTurn", "Thread"]
 
 _MOST_MATCHES = 10
-_ABANDONED = {
-    "type": "BackendError",
-    "message": "the process that asked died before the answer came; ask again",
-    "retryable": True,
-}
+
+
+def _abandoned(thread_id: str) -> dict[str, object]:
+    """Why a question of that conversation has no answer, when whoever was to bring it is dead."""
+    return {
+        "type": "BackendError",
+        "message": (
+            "the daemon, or whichever process asked, died before the answer came. The question is stored as failed;"
+            f' ask again: claude-comms continue-conversation {thread_id} "..."'
+        ),
+        "retryable": True,
+        "thread_id": thread_id,
+    }
 
 
 class KeyedTurn(NamedTuple):
-    """A question that was asked with an idempotency key, and its answer once it is complete."""
+    """A question that was found by its key or turn, and its answer once it is complete."""
 
     question: Message
     answer: Message | None
@@ -71,6 +81,7 @@ class ConversationStore:
     def __init__(self, database: Database, owner: OwnerLock) -> None:
         self._database = database
         self._owner = owner
+        self._owed = OwedEnds(database)
 
     # --- conversations -------------------------------------------------------------------------
 
@@ -175,6 +186,25 @@ class ConversationStore:
 
         return await self._database.read(read)
 
+    async def usage(
+        self,
+        by: UsageBy = "pair",
+        *,
+        source: str | None = None,
+        target: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> builtins.list[UsageRow]:
+        """What turns have cost, from `since` on and before `until`: complete ones, and failed ones that spent tokens.
+
+        The dearest group first, those of unknown cost last; days (in UTC) in their order. Groups are named
+        ``SOURCE/TARGET``, by the module, backend or model (``unknown`` where none was noted), ``2026-11-21``, or
+        ``all``. ConfigError for another `by`, and for moments without a time zone.
+        """
+        return await self._database.read(
+            lambda connection: _usage.usage(connection, by, source=source, target=target, since=since, until=until)
+        )
+
     # --- turns ---------------------------------------------------------------------------------
 
     async def begin_turn(
@@ -192,6 +222,7 @@ class ConversationStore:
         request_digest: str | None = None,
         expected_messages: int | None = None,
         title: str | None = None,
+        turn_id: str | None = None,
     ) -> Message:
         """Store a question as pending; where `thread_id` is None, in a new conversation.
 
@@ -213,6 +244,7 @@ class ConversationStore:
             model=model,
             data=data,
             context_version=context_version,
+            turn_id=turn_id,
         )
         return await self._begin(
             _turns.NewQuestion(
@@ -275,9 +307,13 @@ class ConversationStore:
             refusals=tuple(refusals),
             rebuilt=rebuilt,
         )
-        return await self._database.write(
-            lambda connection: _turns.complete(connection, question_id, answer, session_handle)
-        )
+        try:
+            return await self._database.write(
+                lambda connection: _turns.complete(connection, question_id, answer, session_handle)
+            )
+        except (StoreError, anyio.get_cancelled_exc_class()):
+            self._owed.add(question_id, _turns.unstored(answer))
+            raise
 
     async def session(self, thread_id: str, backend: str) -> str | None:
         """The handle of the backend's session of a thread; None where there is none, or it lacks later turns."""
@@ -319,7 +355,18 @@ class ConversationStore:
             tools=tuple(tools),
             refusals=tuple(refusals),
         )
-        return await self._database.write(lambda connection: _turns.fail(connection, question_id, ending))
+        try:
+            return await self._database.write(lambda connection: _turns.fail(connection, question_id, ending))
+        except (StoreError, anyio.get_cancelled_exc_class()):
+            self._owed.add(question_id, ending)
+            raise
+
+    async def keep_settling(self) -> None:
+        """Mark turns whose end the store could not take as failed, as soon as it can. Never ends.
+
+        Without it they are marked when the next question is asked.
+        """
+        await self._owed.keep_settling()
 
     async def mark_abandoned(self) -> list[Message]:
         """Mark what dead processes left pending as failed, and return it. Done when an engine opens."""
@@ -331,26 +378,19 @@ class ConversationStore:
 
     async def by_key(self, idempotency_key: str) -> KeyedTurn | None:
         """The turn that was begun with `idempotency_key`."""
+        asked = select(messages).where(messages.c.idempotency_key == idempotency_key)
+        return await self._database.read(lambda connection: _turn_of(connection, asked))
 
-        def read(connection: Connection) -> KeyedTurn | None:
-            asked = select(messages).where(messages.c.idempotency_key == idempotency_key)
-            row = connection.execute(asked).one_or_none()
-            if row is None:
-                return None
-            answered = select(messages).where(
-                messages.c.thread_id == row.thread_id,
-                messages.c.position == row.position + 1,
-                messages.c.role == "answer",
-                messages.c.state == "complete",
-            )
-            answer = connection.execute(answered).one_or_none()
-            return KeyedTurn(message_from(row), message_from(answer) if answer else None, row.request_digest)
-
-        return await self._database.read(read)
+    async def by_turn(self, turn_id: str) -> KeyedTurn | None:
+        """The turn with this id, as it stands; of one that was repaired, the repair."""
+        asked = select(messages).where(messages.c.turn_id == turn_id).order_by(messages.c.position.desc()).limit(1)
+        return await self._database.read(lambda connection: _turn_of(connection, asked))
 
     # --- how -----------------------------------------------------------------------------------
 
     async def _begin(self, question: _turns.NewQuestion) -> Message:
+        if self._owed:
+            await self._owed.settle()
         while True:
             try:
                 return await self._database.write(lambda connection: _turns.begin(connection, question))
@@ -367,7 +407,7 @@ class ConversationStore:
 
     async def _abandon(self, owners: set[str]) -> list[Message]:
         now = datetime.now(UTC)
-        return await self._database.write(lambda connection: _turns.abandon(connection, owners, _ABANDONED, now))
+        return await self._database.write(lambda connection: _turns.abandon(connection, owners, _abandoned, now))
 
     async def _set_state(self, id_or_prefix: str, state: ConversationState) -> Conversation:
         def change(connection: Connection) -> Conversation:
@@ -377,6 +417,21 @@ class ConversationStore:
             return _load(connection, thread_id)
 
         return await self._database.write(change)
+
+
+def _turn_of(connection: Connection, asked: Select[Any]) -> KeyedTurn | None:
+    """The question that `asked` finds, and the complete answer behind it."""
+    row = connection.execute(asked).one_or_none()
+    if row is None:
+        return None
+    answered = select(messages).where(
+        messages.c.thread_id == row.thread_id,
+        messages.c.position == row.position + 1,
+        messages.c.role == "answer",
+        messages.c.state == "complete",
+    )
+    answer = connection.execute(answered).one_or_none()
+    return KeyedTurn(message_from(row), message_from(answer) if answer else None, row.request_digest)
 
 
 def _resolve(connection: Connection, wanted: str) -> str:

@@ -9,7 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from claude_comms.descriptors._card import from_agent_card, to_agent_card
+    from claude_comms.descriptors._card_place import load_agent_card
     from claude_comms.descriptors._draft import draft_descriptor
+    from claude_comms.descriptors._draft_mcp import draft_from_mcp
     from claude_comms.descriptors._extends import resolve
     from claude_comms.descriptors._file import (
         descriptor_json_schema,
@@ -49,15 +52,22 @@ __all__ = [
     "descriptor",
     "descriptor_json_schema",
     "draft_descriptor",
+    "draft_from_mcp",
     "dump_descriptor",
+    "from_agent_card",
+    "load_agent_card",
     "load_descriptor",
     "loads_descriptor",
     "resolve",
+    "to_agent_card",
     "wider_grants",
 ]
 
 _HOME_OF = {
+    "_card": ("from_agent_card", "to_agent_card"),
+    "_card_place": ("load_agent_card",),
     "_draft": ("draft_descriptor",),
+    "_draft_mcp": ("draft_from_mcp",),
     "_extends": ("resolve",),
     "_file": ("descriptor_json_schema", "dump_descriptor", "load_descriptor", "loads_descriptor"),
     "_make": ("capability", "descriptor"),

@@ -15,7 +15,7 @@ from claude_comms.text import printable, shorten
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["draft_descriptor"]
+__all__ = ["draft_descriptor", "drafted_descriptor"]
 
 _MOST_CAPABILITIES = 30
 _OPERATION, _COMMAND = 8.0, 9.0
@@ -37,7 +37,7 @@ def draft_descriptor(name: str, path: Path) -> ModuleDescriptor:
     found = [*_commands(project), *(Drafted(item, _OPERATION, item.name) for item in operations), *functions]
     sources = [*project.files, *([openapi] if openapi else []), *([f"{file_count} Python files"] if file_count else [])]
     fields = _fields(name, project, printable(docstring), sources)
-    return _within_limits(fields, _chosen(found))
+    return drafted_descriptor(fields, _chosen(found))
 
 
 def _fields(name: str, project: Project, docstring: str, sources: list[str]) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def _chosen(found: list[Drafted]) -> list[Capability]:
     return [capability for _, capability in sorted(named.values(), key=lambda entry: entry[0])]
 
 
-def _within_limits(fields: dict[str, Any], capabilities: list[Capability]) -> ModuleDescriptor:
+def drafted_descriptor(fields: dict[str, Any], capabilities: list[Capability]) -> ModuleDescriptor:
     """The descriptor, with as many of the capabilities as its file can hold."""
     while True:
         given = {"capabilities": tuple(capabilities)} if capabilities else {}

@@ -29,6 +29,8 @@ __all__ = [
     "load_descriptor",
     "load_named",
     "loads_descriptor",
+    "parse_json",
+    "problems_error",
     "read_bounded",
     "read_document",
     "to_values",
@@ -137,6 +139,18 @@ def read_bounded(path: Path, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise _too_large(len(data), path, max_bytes)
     return data
+
+
+def parse_json(data: bytes, path: Path | str | None, *, max_bytes: int, limits: Limits) -> Document:
+    """The value in JSON text of at most `max_bytes`, with lines, as foreign as a file's."""
+    if len(data) > max_bytes:
+        raise _too_large(len(data), path, max_bytes)
+    return _parse(data, "json", path, limits)
+
+
+def problems_error(problems: Sequence[Problem], document: Document, path: Path | str | None) -> DescriptorError:
+    """The error that tells the document's own problems and `problems`, each with its line."""
+    return DescriptorError(_first([*document.problems, *(_placed(item, document) for item in problems)]), path=path)
 
 
 def _check_stat(status: os.stat_result, path: Path, max_bytes: int) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import threading
 from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from claude_comms.descriptors._catalogue import Candidate, Catalogue, Origin, View
@@ -22,7 +23,6 @@ from claude_comms.files import private_dir, write_private
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
     from importlib.metadata import EntryPoint
-    from pathlib import Path
 
 __all__ = ["Match", "Module", "Registry"]
 
@@ -34,10 +34,10 @@ class Registry:
     `descriptors` in the home, then entry points, then what is shipped. Reading neither needs the home nor makes it.
     """
 
-    def __init__(self, home: Path, extra_dirs: Sequence[Path] = ()) -> None:
-        self._home = home
+    def __init__(self, home: str | Path, extra_dirs: Sequence[str | Path] = ()) -> None:
+        self._home = home = Path(home)
         self._file = home / "registry.json"
-        self._catalogue = Catalogue(home, extra_dirs)
+        self._catalogue = Catalogue(home, [Path(directory) for directory in extra_dirs])
         self._lock = threading.RLock()
         self._view: View | None = None
         self._held = False

@@ -12,6 +12,7 @@ import anyio
 from claude_comms.conversations import ConversationChangedError, IdempotencyKeyTakenError
 from claude_comms.engine._answers import check_schema, declines, read_value
 from claude_comms.engine._cost_cap import CostCap
+from claude_comms.engine._lineage import Branch
 from claude_comms.engine._recording import Recorder, Said, since
 from claude_comms.engine._replay import repair_key, replay
 from claude_comms.errors import (
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
     from claude_comms.background.backends.protocol import Backend
     from claude_comms.background.pool import Lease, Pool
     from claude_comms.conversations import ConversationStore
+    from claude_comms.engine._lineage import Lineage
     from claude_comms.engine._prompts import PromptBuilder
     from claude_comms.engine._route import Route, Router
     from claude_comms.engine._turn import RunningTurn
     from claude_comms.errors import Problem
     from claude_comms.settings import Settings
-    from claude_comms.types import Message, Prompt, Question, TurnEvent, TurnResult
+    from claude_comms.types import InstanceLimits, Message, Prompt, Question, TurnEvent, TurnResult
 
 __all__ = ["Asking", "Parts"]
 
@@ -55,6 +57,7 @@ class Parts:
     store: ConversationStore
     pool: Pool
     prices: PriceTable
+    lineage: Lineage
     backend: Callable[[str], Backend]
 
 
@@ -70,25 +73,35 @@ class _Answered:
 
 
 class Asking:
-    """Takes one question to its answer. Used once."""
+    """Takes one question to its answer. Used once.
 
-    def __init__(self, parts: Parts, question: Question, turn: RunningTurn) -> None:
+    One that `outlives` the turn it was asked in has a deadline of its own.
+    """
+
+    def __init__(self, parts: Parts, question: Question, turn: RunningTurn, *, outlives: bool = False) -> None:
         self._parts = parts
         self._turn = turn
-        self._recorder = Recorder(parts.store, parts.prices)
+        self._recorder = Recorder(parts.store, parts.prices, turn.news)
         self._started = time.perf_counter()
         self._question = replace(question, data=to_json_value(question.data)) if question.data is not None else question
+        above = parts.lineage.above(question)
         self._deadline_s = question.deadline_s if question.deadline_s is not None else parts.settings.deadline_s
         self._deadline = anyio.current_time() + self._deadline_s
-        self._cap = CostCap(question, parts.settings, parts.prices, self._recorder)
+        if above is not None and above.deadline < self._deadline and not outlives:
+            self._deadline, self._deadline_s = above.deadline, above.deadline - anyio.current_time()
+        self._cap = CostCap(question, parts.settings, parts.prices, self._recorder, above.cap if above else None)
         self._thread_id = question.thread_id
 
     async def answer(self) -> Reply:
         """The reply, its answer and usage stored. What cannot be answered is raised, and stored as failed."""
         check_schema(self._question)
+        chain = self._parts.lineage.chain(self._question)
         if self._deadline_s <= 0:
             raise DeadlineExceededError("the deadline is not in the future. Give more seconds.", deadline_s=0.0)
-        with anyio.move_on_at(self._deadline + _GRACE_S):
+        with (
+            self._parts.lineage.entered(self._turn.news.turn_id, Branch(chain, self._deadline, self._cap)),
+            anyio.move_on_at(self._deadline + _GRACE_S),
+        ):
             return await self._answer_once()
         error = DeadlineExceededError(
             f"no answer within {self._deadline_s:g} s. Ask again with a later deadline.", deadline_s=self._deadline_s
@@ -109,6 +122,7 @@ class Asking:
         route = await self._parts.router.route(self._question)
         self._refuse_unsupported(route)
         with await self._lease(route) as lease:
+            self._keep_to(lease.instance.limits)
             answered = await self._ask(lease, route, self._question)
             if answered.problems and not declines(answered.result.text):
                 answered = await self._repair(lease, route, answered)
@@ -124,35 +138,53 @@ class Asking:
             return await self._parts.pool.lease_instance(route.instance_id, route.thread_id, self._deadline)
         return await self._parts.pool.lease(route.spec, route.thread_id, self._deadline)
 
+    def _keep_to(self, limits: InstanceLimits) -> None:
+        """An instance's own deadline counts where the question gave none."""
+        if self._question.deadline_s is None and limits.deadline_s is not None:
+            waited_s = time.perf_counter() - self._started
+            self._deadline = min(self._deadline, anyio.current_time() - waited_s + limits.deadline_s)
+
     # --- one turn ------------------------------------------------------------------------------
 
     async def _ask(self, lease: Lease, route: Route, question: Question) -> _Answered:
-        prompt, limit, asked = await self._begin(route, question)
+        prompt, limit, asked = await self._begin(route, question, lease.instance.instance_id)
         self._thread_id = asked.thread_id
         instance_id = lease.instance.instance_id
         said = Said()
         try:
             handle = await self._session_handle(route, asked.thread_id)
             request = TurnRequest(
-                prompt, asked.thread_id, route.model, limit, handle, self._deadline, self._cap.check_of(route)
+                prompt,
+                asked.thread_id,
+                route.model,
+                limit,
+                handle,
+                self._deadline,
+                turn_id=self._turn.news.turn_id,
+                chain=self._parts.lineage.chain(self._question),
+                max_cost_usd=self._cap.left_usd,
+                check_spent=self._cap.check_of(route),
             )
-            await self._turn.emit(_started(route, lease, asked))
+            await self._turn.emit(_started(route, lease, asked, self._turn.news.turn_id))
             result = await self._send(lease, request, said)
             value, problems = read_value(result.text, question) if question.schema is not None else (None, [])
         except BaseException as error:
             over = self._cap.exceeded(error, limit)
             if over is not None and over.usage is not None:
                 over.spent = self._recorder.with_turn(route, over.usage).cost_usd or 0.0
-            await self._recorder.fail(asked, route, over or error, said, instance_id)
+            lease.instance.charge(await self._recorder.fail(asked, route, over or error, said, instance_id))
+            self._cap.turn_ended()
             if over is None or over is error:
                 raise
             raise over from error
         message = await self._recorder.complete(
             asked, route, result, said, instance_id, data=None if problems else value
         )
+        lease.instance.charge(message.usage or result.usage)
+        self._cap.turn_ended()
         return _Answered(message, result, value, problems)
 
-    async def _begin(self, route: Route, question: Question) -> tuple[Prompt, int, Message]:
+    async def _begin(self, route: Route, question: Question, instance_id: str) -> tuple[Prompt, int, Message]:
         """Build the prompt on the thread as it is, and store the question; again where the thread moved on."""
         give_up_at = min(self._deadline, anyio.current_time() + self._parts.settings.queue_wait_s)
         for _ in range(_MOST_REBUILDS):
@@ -161,7 +193,11 @@ class Asking:
             )
             limit = self._cap.output_limit(route, prompt)
             try:
-                return prompt, limit, await self._recorder.begin(route, question, prompt, give_up_at=give_up_at)
+                return (
+                    prompt,
+                    limit,
+                    await self._recorder.begin(route, question, prompt, instance_id, give_up_at=give_up_at),
+                )
             except ConversationChangedError:
                 assert route.thread is not None  # noqa: S101 - a new conversation cannot have changed
                 thread = await self._parts.store.thread(route.thread.conversation.thread_id)
@@ -237,7 +273,7 @@ def _unshaped(answered: _Answered) -> ReplyValidationError:
     return error
 
 
-def _started(route: Route, lease: Lease, asked: Message) -> Started:
+def _started(route: Route, lease: Lease, asked: Message, turn_id: str) -> Started:
     return Started(
         thread_id=asked.thread_id,
         source=route.pair.source,
@@ -246,4 +282,5 @@ def _started(route: Route, lease: Lease, asked: Message) -> Started:
         reason=route.reason,
         model=route.model,
         instance_id=lease.instance.instance_id,
+        turn_id=turn_id,
     )

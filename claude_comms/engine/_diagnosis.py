@@ -44,6 +44,7 @@ async def diagnose(engine: LocalEngine, *, ask: bool = False) -> list[Check]:
         *_modules(engine),
         *[await _backend(engine, name) for name in backend_names()],
         _choice(engine),
+        *_not_ready(engine),
         *([await prove_turn(engine)] if ask else []),
     ]
 
@@ -126,8 +127,26 @@ async def _backend(engine: LocalEngine, name: str) -> Check:
         health = await engine.backend(name).health()
     except ClaudeCommsError as error:
         return Check(f"backend {name}", None, str(error))
-    facts = "".join(f", {key} {value}" for key, value in health.facts.items())
+    untold = {key: _untold(str(value), health.reason) for key, value in health.facts.items()}
+    facts = "".join(f", {key} {value}" for key, value in untold.items() if value)
     return Check(f"backend {name}", True if health.usable else None, f"{health.reason}{facts}", hint=health.hint)
+
+
+def _not_ready(engine: LocalEngine) -> list[Check]:
+    """What `[prewarm]` asks for and is not there."""
+    hint = "correct [prewarm] in config.toml, or what is named here; then: claude-comms daemon restart"
+    return [
+        Check("prewarm", ok=False, detail=f"none is kept ready for {pair}: {why}", hint=hint)
+        for pair, why in engine.not_ready.items()
+    ]
+
+
+def _untold(fact: str, reason: str) -> str:
+    """What of `fact`, or of the remark in its parentheses, `reason` does not say already."""
+    if fact in reason:
+        return ""
+    value, _, remark = fact.partition(" (")
+    return value if remark and remark.removesuffix(")") in reason else fact
 
 
 def _choice(engine: LocalEngine) -> Check:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from claude_comms.engine._news import facts_of
 from claude_comms.engine._replay import digest
 from claude_comms.errors import ClaudeCommsError, InstanceStateError, StoreError
 from claude_comms.text import shorten
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from claude_comms.accounting import PriceTable
     from claude_comms.conversations import ConversationStore
+    from claude_comms.engine._news import TurnNews
     from claude_comms.engine._route import Route
     from claude_comms.types import Message, Prompt, Question, TurnEvent, TurnResult
 
@@ -55,12 +57,15 @@ class Said:
 class Recorder:
     """Writes the turns of one question to the store, and adds up what they cost (`spent`)."""
 
-    def __init__(self, store: ConversationStore, prices: PriceTable) -> None:
+    def __init__(self, store: ConversationStore, prices: PriceTable, news: TurnNews) -> None:
         self._store = store
+        self._news = news
         self._prices = prices
         self.spent = Usage(cost_usd=0.0)
 
-    async def begin(self, route: Route, question: Question, prompt: Prompt, *, give_up_at: float) -> Message:
+    async def begin(
+        self, route: Route, question: Question, prompt: Prompt, instance_id: str, *, give_up_at: float
+    ) -> Message:
         """Store the question, durably. ConversationChangedError where the thread is not the route's any more.
 
         Within a process the pool lets one question at a time into a conversation; while *another process* asks in
@@ -68,7 +73,7 @@ class Recorder:
         """
         while True:
             try:
-                return await self._store.begin_turn(
+                asked = await self._store.begin_turn(
                     thread_id=route.thread_id,
                     pair=route.pair,
                     text=question.prompt,
@@ -81,11 +86,15 @@ class Recorder:
                     request_digest=digest(question) if question.idempotency_key is not None else None,
                     expected_messages=route.thread.conversation.message_count if route.thread else None,
                     title=shorten(question.prompt, _TITLE_WIDTH),
+                    turn_id=self._news.turn_id,
                 )
             except InstanceStateError:
                 if anyio.current_time() > give_up_at:
                     raise
                 await anyio.sleep(_BUSY_POLL_S)
+            else:
+                self._tell_of_question(route, asked, instance_id)
+                return asked
 
     async def complete(
         self, asked: Message, route: Route, result: TurnResult, said: Said, instance_id: str, *, data: Any
@@ -95,7 +104,7 @@ class Recorder:
         StoreError carries the answer (`response`): it is there and nowhere else.
         """
         try:
-            return await self._store.complete_turn(
+            answer = await self._store.complete_turn(
                 asked.message_id,
                 text=result.text,
                 model=result.model,
@@ -116,18 +125,24 @@ class Recorder:
         except StoreError as error:
             error.thread_id, error.response = asked.thread_id, result.text
             raise
+        self._news.message(answer, instance_id=instance_id)
+        return answer
 
-    async def fail(self, asked: Message, route: Route, error: BaseException, said: Said, instance_id: str) -> None:
-        """Mark the question as failed, with what had come. Also while being cancelled, but never for long."""
-        usage = getattr(error, "usage", None)
+    async def fail(self, asked: Message, route: Route, error: BaseException, said: Said, instance_id: str) -> Usage:
+        """Mark the question as failed, with what had come. Also while being cancelled, but never for long.
+
+        Returns what it has cost, as far as that is known.
+        """
+        known = getattr(error, "usage", None)
+        usage = self._priced(route, known) if isinstance(known, Usage) else None
         if isinstance(error, ClaudeCommsError):
             error.thread_id = asked.thread_id
         with anyio.move_on_after(_STORE_WAIT_S, shield=True), _noted(error):
-            await self._store.fail_turn(
+            partial = await self._store.fail_turn(
                 asked.message_id,
-                error=_facts_of(error),
+                error=facts_of(error),
                 partial="".join(said.pieces),
-                usage=self._priced(route, usage) if isinstance(usage, Usage) else None,
+                usage=usage,
                 price_date=self._prices.price_date,
                 backend=route.backend,
                 model=route.model,
@@ -137,6 +152,14 @@ class Recorder:
                 tools=said.tools,
                 refusals=said.refusals,
             )
+            if partial is not None:
+                self._news.message(partial, instance_id=instance_id)
+        return usage or Usage(cost_usd=0.0)
+
+    def _tell_of_question(self, route: Route, asked: Message, instance_id: str) -> None:
+        self._news.message(asked, instance_id=instance_id)
+        if route.thread is None:
+            self._news.began(shorten(asked.text, _TITLE_WIDTH))
 
     def with_turn(self, route: Route, usage: Usage) -> Usage:
         """What was spent, together with a turn that is not stored yet."""
@@ -160,12 +183,3 @@ def _noted(error: BaseException) -> Generator[None]:
         yield
     except StoreError as trouble:
         error.add_note(f"The question could not be marked as failed: {trouble}")
-
-
-def _facts_of(error: BaseException) -> dict[str, object]:
-    """An error as the store keeps it."""
-    if isinstance(error, ClaudeCommsError):
-        return error.as_dict()
-    if isinstance(error, Exception):
-        return {"type": type(error).__name__, "message": str(error)}
-    return {"type": "TurnFailedError", "reason": "interrupted", "message": "the caller went away, or its time was up"}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from claude_comms.conversations import ConversationStore, KeyedTurn
     from claude_comms.types import Message, Question
 
-__all__ = ["digest", "repair_key", "replay"]
+__all__ = ["digest", "repair_key", "replay", "reply_of"]
 
 _POLL_S = 0.05
 
@@ -96,17 +96,23 @@ def _reply(question: Question, answer: Message, turns: Sequence[KeyedTurn]) -> R
         error = ReplyValidationError(problems, answer.text)
         error.thread_id = answer.thread_id
         raise error
+    spent = sum((turn.answer.usage for turn in turns if turn.answer and turn.answer.usage), Usage(cost_usd=0.0))
+    return reply_of(answer, source=question.source, target=question.target, value=value, usage=spent)
+
+
+def reply_of(answer: Message, *, source: str, target: str, value: Any, usage: Usage | None = None) -> Reply:
+    """The reply that a stored answer was; `value` is what it said in the shape that was asked for."""
     return Reply(
         response=answer.text,
         data=value,
         thread_id=answer.thread_id,
         message_id=answer.message_id,
-        source=question.source,
-        target=question.target,
+        source=source,
+        target=target,
         instance_id=answer.instance_id or "",
         backend=answer.backend or "",
         model=answer.model or "",
-        usage=sum((turn.answer.usage for turn in turns if turn.answer and turn.answer.usage), Usage(cost_usd=0.0)),
+        usage=usage or answer.usage or Usage(cost_usd=0.0),
         stop_reason=answer.stop_reason or "",
         duration_ms=answer.duration_ms or 0.0,
         sources=answer.sources,

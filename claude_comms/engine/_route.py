@@ -104,7 +104,7 @@ class Router:
             source = self._source(question)
         thread = await self._thread(question, source)
         conversation = thread.conversation if thread else None
-        choose = partial(self._backend, question.backend, conversation, target)
+        choose = partial(self._backend, question.backend, conversation, target, of_instance=question.instance_id)
         if conversation is None and {question.backend, self._settings.backend} <= {None, "auto"}:
             # Off the loop: Claude Code may have to be asked for its version.
             backend, reason = await to_thread.run_sync(choose, abandon_on_cancel=True)
@@ -147,9 +147,16 @@ class Router:
             )
         return thread
 
-    def _backend(self, asked: str | None, conversation: Conversation | None, target: Module) -> tuple[str, str]:
+    def _backend(
+        self,
+        asked: str | None,
+        conversation: Conversation | None,
+        target: Module,
+        *,
+        of_instance: str | None = None,
+    ) -> tuple[str, str]:
         if asked is not None and asked != "auto":
-            return asked, "it was asked for"
+            return asked, "it was asked for" if of_instance is None else "it is the instance's own"
         if conversation is not None and conversation.backend is not None:
             return conversation.backend, "it is the conversation's own"
         choice = choose_backend(self._settings, target_path=target.path)

@@ -14,6 +14,7 @@ from claude_comms.types import Started
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from claude_comms.engine._news import TurnNews
     from claude_comms.types import Reply, TurnEvent
 
 __all__ = ["RunningTurn"]
@@ -26,7 +27,8 @@ _EVENTS_AHEAD = 64
 class RunningTurn:
     """Implements `protocols.Turn` for a turn that a task of the engine carries out (`run`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, news: TurnNews) -> None:
+        self.news = news
         self._send, self._receive = anyio.create_memory_object_stream["TurnEvent"](_EVENTS_AHEAD)
         self._loop = asyncio.get_running_loop()
         self._stored = anyio.Event()
@@ -53,6 +55,7 @@ class RunningTurn:
         finally:
             if self._reply is None and self._error is None:
                 self._error = _interrupted("the engine was closed before the answer came")
+            self._tell_the_end()
             self._send.close()
             self._stored.set()
             self._ended.set()
@@ -62,10 +65,17 @@ class RunningTurn:
         if isinstance(event, Started):
             self._thread_id = event.thread_id
             self._stored.set()
+        self.news.event(event)
         if self._unread:
             return
         with suppress(anyio.BrokenResourceError):
             await self._send.send(event)
+
+    def _tell_the_end(self) -> None:
+        if self._reply is not None:
+            self.news.completed(self._reply)
+        elif self._error is not None:
+            self.news.failed(self._error)
 
     def on_interrupt(self, stop: Callable[[], Awaitable[object]] | None) -> None:
         """From now on `stop` is how to interrupt; None: nothing is being sent, cancelling is enough."""

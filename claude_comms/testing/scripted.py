@@ -20,7 +20,7 @@ from claude_comms.errors import (
 from claude_comms.types import BackendFeatures, Delta, TurnRequest, TurnResult, Usage, new_id
 
 if TYPE_CHECKING:
-    from claude_comms.types import Emit, InstanceSpec
+    from claude_comms.types import Emit, InstanceSpec, Refused, Retried, ToolUsed
 
 __all__ = ["Answer", "Crash", "Fail", "Garbage", "IgnoreCancellation", "ScriptedBackend", "Stall", "Step"]
 
@@ -41,6 +41,8 @@ class Answer:
     stop_reason: str = "end_turn"
     usage: Usage | None = None
     """Counted from the words when None."""
+    events: tuple[ToolUsed | Refused | Retried, ...] = ()
+    """What else happens in the turn, before the first piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class IgnoreCancellation:
     release: anyio.Event = field(default_factory=anyio.Event)
 
 
+_FIRST_PID = 1_000_001
+
 Step = str | Answer | Fail | Crash | Garbage | Stall | IgnoreCancellation | ClaudeCommsError
 ScriptItem = Step | Callable[[TurnRequest], Step]
 Script = ScriptItem | Iterable[ScriptItem]
@@ -100,6 +104,9 @@ class ScriptedBackend:
     `features` are what it declares, all by default, and it keeps to them: without ``tools`` it refuses grants,
     without ``streaming`` a text comes in one piece, without ``interrupt`` interruption has no effect, and without
     ``resume`` it knows no session handles.
+
+    Its sessions can be warmed, looked at and killed (`ScriptedSession.kill`). With `processes` each pretends to have a
+    process: a `pid` from 1,000,001 up that stands for nothing, so give the pool a `measure` that knows them.
     """
 
     def __init__(
@@ -109,6 +116,7 @@ class ScriptedBackend:
         name: str = "scripted",
         features: BackendFeatures = ALL_FEATURES,
         open_error: ClaudeCommsError | None = None,
+        processes: bool = False,
     ) -> None:
         self.requests: list[TurnRequest] = []
         """Every request that reached a session, oldest first."""
@@ -118,6 +126,11 @@ class ScriptedBackend:
         """Raised by `open` while it is set."""
         self.threads: dict[str, list[str]] = {}
         """By session handle: the questions that session has been asked. This is what ``resume`` finds again."""
+        self.warmed: list[TurnRequest] = []
+        """Every request that a session was warmed for, oldest first."""
+        self.warm_error: ClaudeCommsError | None = None
+        """Raised by `ScriptedSession.warm` while it is set."""
+        self.processes = processes
         self.closed = False
         self._name = name
         self._features = features
@@ -191,8 +204,15 @@ class ScriptedSession:
         """How often it was closed."""
         self.handle: str | None = None
         """Its own memory's name, with ``resume``."""
+        self.pid: int | None = _FIRST_PID + len(backend.sessions) if backend.processes else None
+        self.last_alive: float | None = None
+        """When it last said something, on `anyio.current_time()`'s clock."""
+        self.frozen = False
+        """Whether it hears nothing any more between turns, as a stopped process."""
         self._backend = backend
         self._dead = False
+        self._death = anyio.Event()
+        self._died_of = ""
         self._interrupted: anyio.Event | None = None
         self._said = ""
 
@@ -208,6 +228,30 @@ class ScriptedSession:
             return await self._play(self._backend.step_for(request), request, emit)
         finally:
             self._interrupted = None
+
+    async def warm(self, request: TurnRequest) -> None:
+        """Note it, unless `ScriptedBackend.warm_error` is set."""
+        if self._backend.warm_error is not None:
+            raise self._backend.warm_error
+        self._backend.warmed.append(request)
+
+    def kill(self, reason: str = "scripted death.", *, told: bool = True) -> None:
+        """Its process dies; `told`: and whoever waits for `died` is told so."""
+        self._dead, self._died_of = True, reason
+        if told:
+            self._death.set()
+
+    async def prove(self, timeout_s: float) -> None:
+        """Answer at once, unless `frozen`."""
+        if self.frozen:
+            with anyio.fail_after(timeout_s):
+                await anyio.sleep_forever()
+        self.last_alive = anyio.current_time()
+
+    async def died(self) -> str:
+        """Wait for `kill`."""
+        await self._death.wait()
+        return self._died_of
 
     async def interrupt(self) -> None:
         """Stop the running turn, where ``interrupt`` is declared."""
@@ -252,6 +296,8 @@ class ScriptedSession:
                 return self._crash("the session ignored everything until it was released", Crash())
 
     async def _answer(self, answer: Answer, request: TurnRequest, emit: Emit) -> TurnResult:
+        for event in answer.events:
+            await emit(event)
         pieces = answer.pieces if isinstance(answer.pieces, tuple) else _cut(answer.text, answer.pieces)
         if not self._backend.features.streaming:
             pieces = ("".join(pieces),)
@@ -270,6 +316,7 @@ class ScriptedSession:
 
     async def _say(self, text: str, emit: Emit) -> None:
         if text:
+            self.last_alive = anyio.current_time()
             self._said += text
             await emit(Delta(text))
 

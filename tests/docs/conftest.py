@@ -134,11 +134,22 @@ class Desk:
             if block.kind == "toml" and "entry-points" in block.text:
                 _install(self.directory, tomllib.loads(block.text)["project"])
 
+    def use_daemon(self) -> None:
+        """Let commands go through a daemon from now on; `close` ends it."""
+        self.environment.pop("CLAUDE_COMMS_DAEMON", None)
+
+    def close(self) -> None:
+        """End the daemon, if one was started."""
+        if "CLAUDE_COMMS_DAEMON" not in self.environment:
+            code, text = self.run("claude-comms daemon stop --drain 0")
+            assert code == 0, text
+
     def threads(self) -> list[str]:
         """The ids of all conversations, in the order in which they were begun."""
         from claude_comms import create_communicator
 
-        with create_communicator(None, settings={"home": self.home / ".claude-comms"}) as comm:
+        home = {"home": self.home / ".claude-comms"}
+        with create_communicator(None, settings=home, use_background=False) as comm:
             found = comm.list_conversations(any_source=True, state="all", limit=1000)
         return sorted(conversation.thread_id for conversation in found)
 
@@ -173,7 +184,7 @@ def docs_api() -> Iterator[LoopbackAPI]:
 
 
 @pytest.fixture
-def desk(docs_api: LoopbackAPI, tmp_path: Path) -> Desk:
+def desk(docs_api: LoopbackAPI, tmp_path: Path) -> Iterator[Desk]:
     """A reader's desk with the checkout's descriptors and examples on it, and three modules in ~/src."""
     docs_api.reset()  # an empty prompt cache, so that what a question costs is the same every time
     home = tmp_path / "you"
@@ -194,6 +205,7 @@ def desk(docs_api: LoopbackAPI, tmp_path: Path) -> Desk:
     environment |= docs_api.environment() | {
         "HOME": str(home),
         "CLAUDE_COMMS_BACKEND": "api",
+        "CLAUDE_COMMS_DAEMON": "off",
         "PATH": f"{commands}:{environment['PATH']}",
         "PYTHONPATH": f"{Path(claude_comms.__file__).parents[1]}:{directory}",
         "PYTHONUNBUFFERED": "1",
@@ -201,7 +213,9 @@ def desk(docs_api: LoopbackAPI, tmp_path: Path) -> Desk:
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
     }
-    return Desk(home, directory, environment, docs_api.base_url)
+    desk = Desk(home, directory, environment, docs_api.base_url)
+    yield desk
+    desk.close()
 
 
 def _shim(path: Path, arguments: str) -> None:

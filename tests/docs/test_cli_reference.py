@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
 _HELP = {"--help", "-h"}
+_GROUPS = ("config", "daemon")
 
 
 def options_in_help(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
@@ -30,7 +31,7 @@ def commands_in_help(capsys: pytest.CaptureFixture[str], *group: str) -> set[str
     shown = capsys.readouterr().out
     found: set[str] = set()
     for name in re.findall(r"^  ([a-z][a-z-]+)  +\S", shown[shown.index("-h, --help") :], re.MULTILINE):
-        inner = commands_in_help(capsys, *group, name) if not group and name == "config" else set[str]()
+        inner = commands_in_help(capsys, *group, name) if not group and name in _GROUPS else set[str]()
         found |= {f"{name} {command}" for command in inner} or {name}
     return found
 
@@ -74,7 +75,9 @@ def test_the_settings_are_those_that_there_are(reference: Document) -> None:
         expected = name.upper() if name.startswith("anthropic_") else f"CLAUDE_COMMS_{name.upper()}"
         assert variable.removesuffix("__ATTEMPTS") == expected
         value = Settings.model_fields[name].get_default()
-        if isinstance(value, (int, float)):
+        if isinstance(value, bool):
+            assert default == str(value).lower(), name
+        elif isinstance(value, (int, float)):
             assert float(default) == value, name
         elif isinstance(value, str):
             assert default == f"`{value}`", name

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.docs.conftest import Desk, Document
 
@@ -13,7 +15,13 @@ FIRST_LINES = ("pip install . && claude-comms demo", "pip install '.[test]' && p
 ENVIRONMENT = "python3 -m venv .venv && . .venv/bin/activate"
 
 # The package and its extras are installed already where the tests run.
-NOT_RUN = (*FIRST_LINES, ENVIRONMENT, "pip install '.[claude-code]'")
+FOLLOWS = "claude-comms monitor-instance marker_arangodb --since 0"
+"""Ends only with the instance; tests/process runs it."""
+
+NOT_RUN = (*FIRST_LINES, ENVIRONMENT, FOLLOWS, "pip install '.[claude-code]'", "pip install '.[mcp]'")
+
+WITH_DAEMON = ("README.md", "cli.md")
+"""Documents whose commands go through a daemon; those of the others stay in their own processes."""
 
 _THREAD = re.compile(r"\bc_[0-9a-z]{3,26}\b")
 
@@ -32,8 +40,11 @@ def test_what_is_shown_as_code_is_fenced_and_so_is_run(document: Document) -> No
     assert re.findall(r"^\n {4}\S.*", prose, re.MULTILINE) == []
 
 
+@pytest.mark.timeout(400)
 def test_every_command_does_what_is_shown(document: Document, desk: Desk) -> None:
     desk.put(document)
+    if document.path.name in WITH_DAEMON:
+        desk.use_daemon()
     shown = _Threads(desk)
     for block in document.blocks:
         if block.kind != "console":

@@ -86,7 +86,7 @@ class Cli:
         """A finished run in pipes."""
         data = input.encode() if isinstance(input, str) else input
         done = subprocess.run(
-            self._command(arguments),
+            self.command(*arguments),
             input=data,
             capture_output=True,
             env={**self.environment, **(environment or {})},
@@ -106,7 +106,7 @@ class Cli:
     def start(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """A run under way, in pipes."""
         child = subprocess.Popen(
-            self._command(arguments),
+            self.command(*arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -123,7 +123,7 @@ class Cli:
         controller, terminal = pty.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         child = subprocess.Popen(
-            self._command(arguments),
+            self.command(*arguments),
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
@@ -141,12 +141,14 @@ class Cli:
                 child.send_signal(signal.SIGKILL)
             child.communicate()
 
-    def _command(self, arguments: tuple[str | Path, ...]) -> list[str]:
+    def command(self, *arguments: str | Path) -> list[str]:
+        """The command line of a run."""
         return [sys.executable, "-P", "-m", "claude_comms", *map(str, arguments)]
 
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Iterator[Cli]:
+    """The command line without a daemon, unless a test gives it one."""
     home, directory = tmp_path / "home", tmp_path / "work"
     directory.mkdir()
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -154,6 +156,7 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
         "HOME": str(tmp_path),
         "CLAUDE_COMMS_HOME": str(home),
         "CLAUDE_COMMS_BACKEND": "offline",
+        "CLAUDE_COMMS_DAEMON": "off",
         "PYTHONPATH": str(Path(claude_comms.__file__).parents[1]),
         "PYTHONWARNINGS": "error",
         "LC_ALL": "C.UTF-8",
@@ -161,3 +164,12 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
     runner = Cli(home, directory, environment)
     yield runner
     runner.close()
+
+
+@pytest.fixture
+def background(cli: Cli) -> Iterator[Cli]:
+    """The same with a daemon, which is started when it is needed and gone at the test's end."""
+    del cli.environment["CLAUDE_COMMS_DAEMON"]
+    yield cli
+    done = cli.run("daemon", "stop", "--drain", "0")
+    assert done.returncode == 0, done.stderr

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from claude_comms import errors
 from claude_comms.errors import (
@@ -17,9 +19,13 @@ from claude_comms.errors import (
     ClaudeCommsError,
     ContextTooLargeError,
     ConversationNotFoundError,
+    DaemonError,
+    DaemonVersionError,
     DeadlineExceededError,
     DescriptorError,
+    InstanceNotFoundError,
     InstanceStateError,
+    JobNotFoundError,
     LoopError,
     PermissionDeniedError,
     PoolExhaustedError,
@@ -28,6 +34,7 @@ from claude_comms.errors import (
     TemplateError,
     TurnFailedError,
     UnknownModuleError,
+    error_from_dict,
 )
 
 PARENTS = {
@@ -51,6 +58,7 @@ PARENTS = {
     "BudgetExceededError": "ClaudeCommsError",
     "StoreError": "ClaudeCommsError",
     "ConversationNotFoundError": "StoreError",
+    "JobNotFoundError": "StoreError",
     "DaemonError": "ClaudeCommsError",
     "DaemonNotRunningError": "DaemonError",
     "DaemonVersionError": "DaemonError",
@@ -96,7 +104,7 @@ def test_the_tree_is_the_contracts() -> None:
         if issubclass(kind, ClaudeCommsError) and kind is not ClaudeCommsError
     }
     assert found == PARENTS
-    assert {*found, "ClaudeCommsError", "Problem"} == set(errors.__all__)
+    assert {*found, "ClaudeCommsError", "Problem", "error_from_dict"} == set(errors.__all__)
 
 
 def test_a_missed_deadline_is_also_a_timeout() -> None:
@@ -132,3 +140,66 @@ def test_an_unknown_module_says_what_is_known_and_what_to_do() -> None:
     assert "Did you mean 'marker'?" in text
     assert "Known modules: arangodb, marker." in text
     assert "claude-comms register-module marke --path DIR" in text
+
+
+_TEXT = st.text(max_size=20)
+_SOME = st.none() | _TEXT
+_PROBLEMS = st.lists(st.builds(Problem, _TEXT, _TEXT, st.none() | st.integers(1, 99), _TEXT), max_size=3)
+_NUMBER = st.floats(0, 1e6)
+_BACKEND = {"backend": _SOME, "instance_id": _SOME, "retryable": st.booleans()}
+_MADE_BY: dict[type[ClaudeCommsError], st.SearchStrategy[ClaudeCommsError]] = {
+    DescriptorError: st.builds(DescriptorError, _PROBLEMS, path=st.none() | st.just(Path("/d/m.yaml"))),
+    UnknownModuleError: st.builds(UnknownModuleError, _TEXT, st.lists(_TEXT, max_size=3), suggestion=_SOME),
+    TemplateError: st.builds(TemplateError, _TEXT, path=_SOME, line=st.none() | st.integers(1, 9)),
+    ContextTooLargeError: st.builds(ContextTooLargeError, _TEXT, tokens=st.integers(0), limit=st.integers(0)),
+    ReplyValidationError: st.builds(ReplyValidationError, _PROBLEMS, _TEXT),
+    BackendError: st.builds(BackendError, _TEXT, **_BACKEND),
+    errors.BackendUnavailableError: st.builds(errors.BackendUnavailableError, _TEXT, **_BACKEND),
+    BackendCrashedError: st.builds(
+        BackendCrashedError, _TEXT, exit_code=st.none() | st.integers(-64, 255), stderr_tail=_TEXT, **_BACKEND
+    ),
+    BackendProtocolError: st.builds(BackendProtocolError, _TEXT, line=_TEXT, **_BACKEND),
+    TurnFailedError: st.builds(TurnFailedError, _TEXT, reason=_TEXT, partial=_TEXT, **_BACKEND),
+    PermissionDeniedError: st.builds(PermissionDeniedError, _TEXT, grant=_TEXT),
+    PoolExhaustedError: st.builds(PoolExhaustedError, _TEXT, limit=st.integers(0), retry_after_s=_NUMBER),
+    InstanceStateError: st.builds(InstanceStateError, _TEXT, state=_TEXT, wanted=_TEXT, instance_id=_SOME),
+    InstanceNotFoundError: st.builds(InstanceNotFoundError, _TEXT, instance_id=_TEXT),
+    BudgetExceededError: st.builds(BudgetExceededError, _TEXT, budget=_TEXT, limit=_NUMBER, spent=_NUMBER),
+    ConversationNotFoundError: st.builds(ConversationNotFoundError, _TEXT, matches=st.lists(_TEXT, max_size=3)),
+    JobNotFoundError: st.builds(JobNotFoundError, _TEXT, matches=st.lists(_TEXT, max_size=3)),
+    DaemonVersionError: st.builds(DaemonVersionError, _TEXT, daemon_version=_TEXT, client_version=_TEXT),
+    LoopError: st.builds(LoopError, _TEXT, chain=st.lists(_TEXT, max_size=4)),
+    DeadlineExceededError: st.builds(DeadlineExceededError, _TEXT, deadline_s=st.none() | _NUMBER),
+}
+_KINDS = [getattr(errors, name) for name in [*PARENTS, "ClaudeCommsError"]]
+
+
+@pytest.mark.parametrize("kind", _KINDS, ids=lambda kind: kind.__name__)
+@given(data=st.data(), thread_id=_SOME)
+def test_every_error_comes_back_from_json_as_what_it_was(
+    data: st.DataObject, thread_id: str | None, kind: type[ClaudeCommsError]
+) -> None:
+    error = data.draw(_MADE_BY.get(kind, st.builds(kind, _TEXT)))
+    error.thread_id = thread_id
+    back = error_from_dict(json.loads(json.dumps(error.as_dict())))
+    assert type(back) is kind
+    assert str(back) == str(error)
+    assert back.as_dict() == error.as_dict()
+    # Nothing that the class gives its errors is missing on one that came over a wire.
+    assert vars(back).keys() >= vars(error).keys()
+
+
+def test_a_tuple_of_facts_is_a_tuple_again() -> None:
+    back = error_from_dict(LoopError("x", chain=["a", "b"]).as_dict())
+    assert isinstance(back, LoopError)
+    assert back.chain == ("a", "b")
+    wrong = error_from_dict(ReplyValidationError([Problem("no", field="a.b")], "text").as_dict())
+    assert isinstance(wrong, ReplyValidationError)
+    assert [str(problem) for problem in wrong.problems] == ["a.b: no"]
+
+
+@pytest.mark.parametrize("kind", ["FutureError", "Problem", "dataclass", None])
+def test_an_error_of_an_unknown_type_is_the_daemons(kind: str | None) -> None:
+    back = error_from_dict({"type": kind, "message": "what it said", "more": 1})
+    assert type(back) is DaemonError
+    assert str(back) == "what it said"

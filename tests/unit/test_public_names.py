@@ -9,7 +9,9 @@ from pathlib import Path
 import claude_comms
 
 PUBLIC = {
+    "AsyncBackground",
     "AsyncCommunicator",
+    "Background",
     "BaseDescriptor",
     "ContextGenerator",
     "Conversation",

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from claude_comms.types import BackendFeatures, Emit, InstanceSpec, TurnRequest, TurnResult
 
-__all__ = ["Backend", "BackendHealth", "Observable", "Session", "Warmable"]
+__all__ = ["Backend", "BackendHealth", "Mortal", "Observable", "Provable", "Session", "Warmable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,19 @@ class Observable(Protocol):
 
 
 @runtime_checkable
+class Provable(Protocol):
+    """A session that can show between turns that it still answers. Optional: look with `isinstance`."""
+
+    async def prove(self, timeout_s: float) -> None:
+        """Return once its process has answered something that costs nothing and changes nothing.
+
+        TimeoutError where it has not within `timeout_s`; any other error says that it will not. Without a process
+        there is nothing to prove. May be called by any task, also while a turn begins, and be let go of at any time.
+        """
+        ...
+
+
+@runtime_checkable
 class Backend(Protocol):
     """How instances think. One object serves all instances of a process."""
 
@@ -109,4 +122,17 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Let go of what the sessions shared, in bounded time. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class Mortal(Protocol):
+    """A session that tells at once when its process dies. Optional: others are looked at from time to time."""
+
+    async def died(self) -> str:
+        """Return, with the reason in words, as soon as a process of it has ended that nobody ended; else wait.
+
+        Awaited by a task of its own for as long as the session is open, again after each return, and cancelled
+        before the session is closed. A death in a turn is told by the turn's own error.
+        """
         ...

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from claude_comms.background.backends.protocol import Backend, BackendHealth
+from claude_comms.background.backends.protocol import Backend, BackendHealth, Observable, Provable, Warmable
 from claude_comms.background.instance import Instance
 from claude_comms.errors import (
     BackendError,
@@ -262,6 +262,35 @@ class BackendConformance:
         assert len(answered) == 2
         for thing in (first, second, backend):
             await thing.close()
+
+    # --- what it may offer ---
+
+    async def test_a_session_that_was_warmed_answers_what_it_is_asked_and_nothing_else(self, session: Session) -> None:
+        if not isinstance(session, Warmable):
+            pytest.skip("its sessions cannot be warmed")
+        with anyio.fail_after(WAIT_S):
+            await session.warm(make_request("What it is warmed for, and not asked"))
+        assert (await self.ask(session, "What it is asked")).text
+        assert not any("What it is warmed for" in message for message in self.seen())
+
+    async def test_a_session_that_can_be_looked_at_says_that_it_was_alive_in_its_turn(self, session: Session) -> None:
+        if not isinstance(session, Observable):
+            pytest.skip("its sessions cannot be looked at")
+        before = anyio.current_time()
+        await self.ask(session)
+        assert session.last_alive is not None
+        assert before <= session.last_alive <= anyio.current_time()
+        assert session.pid is None or session.pid > 0
+
+    async def test_a_session_that_can_prove_that_it_answers_does_so_between_turns(self, session: Session) -> None:
+        if not isinstance(session, Provable):
+            pytest.skip("its sessions cannot prove it")
+        await session.prove(WAIT_S)
+        await self.ask(session)
+        before = anyio.current_time()
+        await session.prove(WAIT_S)
+        assert not isinstance(session, Observable) or (session.last_alive or 0.0) >= before
+        assert (await self.ask(session)).text
 
     # --- what it declares ---
 

@@ -2,19 +2,18 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pool_support import ask, make, nowhere, request, spec, waiting_for
 
-from claude_comms.background.pool import Pool
 from claude_comms.errors import (
     BackendCrashedError,
     BackendUnavailableError,
-    ClaudeCommsError,
     ConfigError,
     DeadlineExceededError,
     InstanceNotFoundError,
@@ -24,58 +23,13 @@ from claude_comms.errors import (
     TurnFailedError,
 )
 from claude_comms.testing.scripted import Crash, IgnoreCancellation, ScriptedBackend, Stall
-from claude_comms.types import InstanceSpec, InstanceState, Pair, Prompt, TokenCount, TurnEvent, TurnRequest
+from claude_comms.types import InstanceState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from claude_comms.background.pool import Pool
+    from claude_comms.types import InstanceSpec
 
 pytestmark = pytest.mark.anyio
-
-
-def spec(target: str = "b", **more: Any) -> InstanceSpec:
-    return InstanceSpec(Pair("a", target), more.pop("backend", "scripted"), **more)
-
-
-def request(thread_id: str = "c_1", question: str = "How?") -> TurnRequest:
-    prompt = Prompt(Pair("a", "b"), (), (), question, question, "query", "v1", TokenCount(1))
-    return TurnRequest(prompt, thread_id, "m", 1000)
-
-
-async def nowhere(_event: TurnEvent) -> None:
-    pass
-
-
-def make(backend: Any = None, *, places: int = 2, waiting: int = 100, wait_s: float = 30, **more: Any) -> Pool:
-    backend = backend or ScriptedBackend("yes")
-    return Pool(
-        {"scripted": backend, "other": backend}, max_instances=places, max_waiting=waiting, queue_wait_s=wait_s, **more
-    )
-
-
-async def ask(pool: Pool, wanted: InstanceSpec, thread_id: str = "c_1") -> str:
-    with await pool.lease(wanted, thread_id) as lease:
-        await lease.ask(request(thread_id), nowhere)
-        return lease.instance.instance_id
-
-
-@asynccontextmanager
-async def waiting_for(pool: Pool, wanted: InstanceSpec, thread_id: str | None) -> AsyncGenerator[list[Any]]:
-    """One more question waits in the pool for as long as the block runs; then what became of it is in the list."""
-    outcome: list[Any] = []
-
-    async def wait() -> None:
-        try:
-            outcome.append(await pool.lease(wanted, thread_id))
-        except ClaudeCommsError as error:
-            outcome.append(error)
-
-    before = len(pool._waiting)
-    async with anyio.create_task_group() as group:
-        group.start_soon(wait)
-        with anyio.fail_after(5):
-            while len(pool._waiting) == before and not outcome:
-                await anyio.lowlevel.checkpoint()
-        yield outcome
 
 
 async def test_the_next_question_goes_to_the_instance_that_holds_its_conversation() -> None:
@@ -554,11 +508,11 @@ async def _live_through(operations: list[tuple[str, int]]) -> None:
                 for instance in pool.list():
                     if instance.state is InstanceState.PAUSED or instance.pausing:
                         pool.resume(instance.instance_id)
-        assert not pool._waiting
-        assert not pool._leased
+        assert not pool._places.waiting
+        assert not pool._places.leased
         assert all(instance.state is InstanceState.IDLE for instance in pool.list())
-        assert len(pool._idle) == len(pool.list())
-        assert all(holder.thread_id == thread_id for thread_id, holder in pool._holders.items())
+        assert len(pool._places.idle) == len(pool.list())
+        assert all(holder.thread_id == thread_id for thread_id, holder in pool._places.holders.items())
 
 
 async def _happen(pool: Pool, backend: ScriptedBackend, group: Any, what: str, number: int) -> None:
@@ -590,3 +544,14 @@ async def _cancel_soon(scope: anyio.CancelScope, steps: int) -> None:
 async def _start(pool: Pool, number: int) -> None:
     with suppress(PoolExhaustedError, InstanceStateError, TurnFailedError):
         await pool.start(spec(f"t{number % 4}"))
+
+
+async def test_a_new_conversation_spares_an_instance_that_was_asked_by_its_id_while_another_is_warm() -> None:
+    async with make(places=3) as pool:
+        first, second = await pool.start(spec()), await pool.start(spec())
+        with await pool.lease_instance(first.instance_id, "c_1") as lease:
+            await lease.ask(request("c_1"), nowhere)
+        for thread_id in ("c_2", "c_3"):
+            assert await ask(pool, spec(), thread_id) == second.instance_id
+        with await pool.lease(spec(), "c_2"):
+            assert await ask(pool, spec(), "c_4") == first.instance_id, "an idle one comes before a new one"

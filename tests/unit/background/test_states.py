@@ -57,17 +57,17 @@ class InstanceLife(RuleBasedStateMachine):
         )
         self.state, self.pausing = "starting", False
 
-    def attempt(self, action: str, allowed: bool, state: str) -> None:
+    def attempt(self, action: str, allowed: bool, state: str, *reason: str) -> None:
         """Do it, and see that it is refused exactly when it should be."""
         if allowed:
-            getattr(self.instance, action)()
+            getattr(self.instance, action)(*reason)
             if state != self.state:
                 self.state = state
                 assert self.told[-1][1] == state
         else:
             before = len(self.told)
             with pytest.raises(InstanceStateError):
-                getattr(self.instance, action)()
+                getattr(self.instance, action)(*reason)
             assert len(self.told) == before
 
     @rule()
@@ -76,7 +76,7 @@ class InstanceLife(RuleBasedStateMachine):
 
     @rule()
     def reserve(self) -> None:
-        self.attempt("reserve", self.state == "idle", "busy")
+        self.attempt("reserve", self.state in ("idle", "hibernated"), "busy")
 
     @rule()
     def release(self) -> None:
@@ -89,7 +89,9 @@ class InstanceLife(RuleBasedStateMachine):
     @rule()
     def pause(self) -> None:
         busy = self.state == "busy"
-        self.attempt("pause", self.state == "idle" or (busy and not self.pausing), "busy" if busy else "paused")
+        self.attempt(
+            "pause", self.state in ("idle", "hibernated") or (busy and not self.pausing), "busy" if busy else "paused"
+        )
         self.pausing = self.state == "busy"
 
     @rule()
@@ -98,10 +100,16 @@ class InstanceLife(RuleBasedStateMachine):
         self.attempt("resume", self.state == "paused" or (busy and self.pausing), "busy" if busy else "idle")
         self.pausing = False
 
+    @rule()
+    def hibernate(self) -> None:
+        allowed = self.state in ("starting", "idle", "hibernated", "paused")
+        after = "paused" if self.state == "paused" else "hibernated" if allowed else self.state
+        self.attempt("hibernate", allowed, after, "for the test")
+
     @rule(sure=st.integers(0, 5))
     def dismiss(self, sure: int) -> None:
         if not sure:
-            self.attempt("dismiss", True, "stopped")
+            self.attempt("dismiss", True, "stopped", "for the test")
             self.pausing = False
 
     @invariant()

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 import typer
 
+from claude_comms.cli._interrupted import streams
 from claude_comms.cli._run import exit_code, run
 from claude_comms.errors import (
     BackendUnavailableError,
@@ -14,6 +16,9 @@ from claude_comms.errors import (
     Problem,
     UnknownModuleError,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.mark.parametrize(
@@ -82,8 +87,41 @@ def test_version_and_help_are_results(capsys: pytest.CaptureFixture[str]) -> Non
     assert "query-module" in capsys.readouterr().out
 
 
-def test_background_says_that_it_is_not_there_yet(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["query-module", "arangodb", "why?", "--background", "--json"]) == 1
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["query-module", "arangodb", "why?", "--background"],
+        ["listen-module", "marker"],
+        ["list-jobs"],
+    ],
+)
+@pytest.mark.parametrize("kept", ["--no-daemon", "CLAUDE_COMMS_DAEMON"])
+def test_what_there_is_only_in_a_daemon_is_refused_without_one_and_says_why(
+    arguments: list[str], kept: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CLAUDE_COMMS_HOME", str(tmp_path))
+    if kept == "CLAUDE_COMMS_DAEMON":
+        monkeypatch.setenv(kept, "off")
+    assert run([*arguments, "--json", *([kept] if kept.startswith("--") else [])]) == 1
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["type"] == "DaemonError"
-    assert "without --background" in error["message"]
+    assert kept in error["message"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "endless"),
+    [
+        ("monitor-instance i_1 --json", True),
+        ("listen-module marker", True),
+        ("list-instances --watch", True),
+        ("list-instances --check", False),
+        ("daemon logs -f", True),
+        ("daemon logs --json", False),
+        ("daemon status", False),
+        ("query-module --watch", False),
+        ("", False),
+    ],
+)
+def test_what_streams_until_it_is_ended_is_known(arguments: str, endless: bool) -> None:
+    assert streams(arguments.split()) is endless

@@ -24,3 +24,12 @@ def test_what_cannot_be_broken_stays_whole(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(console, "is_terminal", lambda _stream: True)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     monkeypatch.setenv("COLUMNS", "40")
     assert "c_" + "0" * 60 in paragraph("see c_" + "0" * 60)
+
+
+def test_what_breaks_stays_under_its_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "is_terminal", lambda _stream: True)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = hanging("home  ", "/a" * 80, breaks=True).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert all(line.startswith("      ") for line in lines[1:])
+    assert "".join(line[6:] for line in lines) == "/a" * 80

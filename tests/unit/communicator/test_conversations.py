@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+from claude_comms import AsyncCommunicator
 from claude_comms.errors import ConfigError, ConversationNotFoundError, StoreError, TemplateError, UnknownModuleError
 from claude_comms.testing.scripted import ScriptedBackend
 from claude_comms.types import ConversationState, MessageState, Role, TurnRequest
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
-
-    from claude_comms import AsyncCommunicator
 
     Open = Callable[..., AbstractAsyncContextManager[AsyncCommunicator]]
 
@@ -210,3 +209,8 @@ async def test_a_source_that_nobody_knows_is_told_so(communicator: Open) -> None
 async def test_without_a_source_the_question_is_anonymous(communicator: Open) -> None:
     async with communicator(None) as comm:
         assert (await comm.send_message(target="arangodb", prompt="one")).source == "anonymous"
+
+
+def test_a_module_path_of_another_type_is_refused_by_name(claude_comms_home: Path) -> None:
+    with pytest.raises(ConfigError, match="module_path is of type int"):
+        AsyncCommunicator("marker", 3, settings={"home": claude_comms_home})  # pyright: ignore[reportArgumentType]

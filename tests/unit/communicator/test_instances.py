@@ -89,6 +89,28 @@ async def test_interrupting_ends_the_turn_and_not_the_instance(
     assert (await manager.query("mine", "two")).response == "two"
 
 
+async def test_one_that_hibernates_answers_again(manager: AsyncInstanceManager, scripted: ScriptedBackend) -> None:
+    await manager.start("marker", "arangodb", name="mine")
+    first = await manager.query("mine", "one")
+    assert (await manager.hibernate("mine")).state is InstanceState.HIBERNATED
+
+    again = await manager.query("mine", "two")
+
+    assert (again.response, again.thread_id, again.instance_id) == ("two", first.thread_id, first.instance_id)
+    assert (await manager.get("mine")).state is InstanceState.IDLE
+
+
+async def test_a_busy_one_does_not_hibernate(manager: AsyncInstanceManager, scripted: ScriptedBackend) -> None:
+    scripted.add(Stall(after="half"))
+    await manager.start("marker", "arangodb", name="mine")
+    async with manager.stream("mine", "one") as stream:
+        async for _ in stream:
+            with pytest.raises(InstanceStateError, match="interrupt it"):
+                await manager.hibernate("mine")
+            break
+        await manager.interrupt("mine")
+
+
 async def test_what_is_wrong_is_told(manager: AsyncInstanceManager) -> None:
     with pytest.raises(UnknownModuleError):
         await manager.start("marker", "walrus")
@@ -105,4 +127,5 @@ def test_the_synchronous_manager_does_the_same(claude_comms_home: Path) -> None:
         assert manager.query(started.instance_id, "page blocks").backend == "offline"
         with manager.stream(started.instance_id, "page blocks") as stream:
             assert "".join(stream) == stream.reply.response
+        assert manager.hibernate(started.instance_id).state is InstanceState.HIBERNATED
         assert manager.stop(started.instance_id).state is InstanceState.STOPPED

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from claude_comms import AsyncCommunicator
 from claude_comms.errors import (
     BackendCrashedError,
     BudgetExceededError,
     ConfigError,
-    DaemonError,
     DeadlineExceededError,
     PoolExhaustedError,
     TurnFailedError,
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
+    from claude_comms import AsyncCommunicator
     from claude_comms.types import Message
 
     Open = Callable[..., AbstractAsyncContextManager[AsyncCommunicator]]
@@ -257,8 +256,3 @@ async def test_a_conversation_keeps_its_backend_and_model_unless_told_otherwise(
     answers = [message for message in stored.messages if message.role is Role.ANSWER]
     assert [answer.backend for answer in answers] == ["scripted", "scripted", "offline"]
     assert len(scripted.requests) == 2
-
-
-async def test_a_daemon_is_refused_as_not_there_yet() -> None:
-    with pytest.raises(DaemonError, match="yet"):
-        AsyncCommunicator("marker", use_background=True)

@@ -34,7 +34,7 @@ def ask(tmp_path: Path, marker: Descriptor, arangodb: Descriptor) -> Ask:
     """What stands before the question, from a template of the test's own directory."""
 
     def ask(template: str = "own", **context: Any) -> str:
-        generator = ContextGenerator(template_dirs=[tmp_path], components={"glossary": lambda given: "blocks"})
+        generator = ContextGenerator(template_dirs=[str(tmp_path)], components={"glossary": lambda given: "blocks"})
         prompt = generator.build(marker, arangodb, QUESTION, template=template, context=context, data={"a": 1})
         assert prompt.template == template
         assert prompt.message.endswith(fence("question", QUESTION))

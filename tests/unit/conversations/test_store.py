@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sqlite3
 import threading
+from contextlib import closing
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from claude_comms.conversations import (
 )
 from claude_comms.conversations._tables import METADATA
 from claude_comms.errors import ConversationNotFoundError, InstanceStateError, StoreError
-from claude_comms.storage import OwnerLock
+from claude_comms.storage import Database, OwnerLock
 from claude_comms.types import (
     ConversationState,
     HistoryMessage,
@@ -30,9 +32,10 @@ from claude_comms.types import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy import Connection
 
-    from claude_comms.storage import Database
     from claude_comms.types import Message
 
 pytestmark = pytest.mark.anyio
@@ -283,7 +286,10 @@ async def test_what_a_dead_process_left_pending_is_marked_failed(store: Conversa
     assert marked == question
     assert question.state is MessageState.FAILED
     assert question.error is not None
+    assert "the daemon" in question.error["message"]
     assert "ask again" in question.error["message"]
+    assert asked.thread_id in question.error["message"]
+    assert question.error["thread_id"] == asked.thread_id
     assert [message.state for message in (await store.get(mine.thread_id)).messages] == [MessageState.PENDING]
     assert await store.mark_abandoned() == []
 
@@ -300,6 +306,54 @@ async def test_a_thread_that_a_dead_process_left_pending_can_be_asked_at_once(
     asked = await ask(store, "and?", left.thread_id)
     states = [message.state for message in (await store.get(asked.thread_id)).messages]
     assert states == [MessageState.FAILED, MessageState.PENDING]
+
+
+@pytest.mark.parametrize("end", ["answered", "failed", "failed, and given up"])
+async def test_an_end_that_the_store_could_not_take_is_kept_and_frees_the_thread(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "store.db"
+    owner = OwnerLock(path)
+    async with Database(path, busy_timeout_s=0.05) as database:
+        owner.acquire()
+        store = ConversationStore(database, owner)
+        asked = await ask(store)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            if end == "answered":
+                with pytest.raises(StoreError, match="locked"):
+                    await answer(store, asked, "So.")
+            elif end == "failed":
+                with pytest.raises(StoreError, match="locked"):
+                    await store.fail_turn(asked.message_id, error={"type": "BackendError"}, partial="So.")
+            else:
+                with anyio.move_on_after(0):
+                    await store.fail_turn(asked.message_id, error={"type": "BackendError"}, partial="So.")
+            with pytest.raises(StoreError, match="locked"):
+                await ask(store, "And?", asked.thread_id)
+            other.execute("ROLLBACK")
+        await answer(store, await ask(store, "And?", asked.thread_id))
+        told = [(said.text, str(said.state)) for said in (await store.get(asked.thread_id)).messages]
+        owner.release()
+    assert told == [("How?", "failed"), ("So.", "partial"), ("And?", "complete"), ("So.", "complete")]
+
+
+async def test_an_end_that_was_kept_is_written_without_another_question(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    owner = OwnerLock(path)
+    async with Database(path, busy_timeout_s=0.05) as database:
+        owner.acquire()
+        store = ConversationStore(database, owner)
+        asked = await ask(store)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreError, match="locked"):
+                await answer(store, asked, "So.")
+        async with anyio.create_task_group() as settling:
+            settling.start_soon(store.keep_settling)
+            with anyio.fail_after(10):
+                while (await store.get(asked.thread_id)).messages[0].state is MessageState.PENDING:  # noqa: ASYNC110
+                    await anyio.sleep(0.05)
+            settling.cancel_scope.cancel()
+        owner.release()
 
 
 # --- conversations -----------------------------------------------------------------------------
@@ -405,8 +459,8 @@ async def test_a_huge_answer_is_stored_whole(store: ConversationStore) -> None:
     assert (await store.get(thread_id)).messages[1].text == huge
 
 
-def _is_table_of_ours(_object: object, name: str | None, *_: object) -> bool:
-    return not str(name).startswith(("messages_fts", "alembic"))
+def _is_table_of_ours(item: Any, name: str | None, kind: str, *_: object) -> bool:
+    return str(name if kind == "table" else item.table.name) in METADATA.tables
 
 
 async def test_the_tables_are_what_the_migrations_make(store: ConversationStore, database: Database) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from anyio.from_thread import start_blocking_portal
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
@@ -150,4 +150,6 @@ class Store(RuleBasedStateMachine):
 
 
 TestStore = Store.TestCase
-TestStore.settings = settings(max_examples=20, stateful_step_count=15, deadline=None)
+TestStore.settings = settings(
+    max_examples=20, stateful_step_count=15, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
+)

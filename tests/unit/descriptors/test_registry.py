@@ -34,6 +34,11 @@ def test_an_unknown_name_says_what_is_known_and_what_was_meant(home: Path) -> No
     assert "marker" in caught.value.known
 
 
+def test_directories_may_be_given_as_text(home: Path, tmp_path: Path, write: Write) -> None:
+    write(tmp_path / "more", "own.yaml", "name: own\nsummary: of my own\n")
+    assert Registry(str(home), [str(tmp_path / "more")]).get("own").descriptor.summary == "of my own"
+
+
 def test_the_order_of_precedence_and_what_is_hidden(home: Path, tmp_path: Path, write: Write) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     shipped = Registry(home).get("marker").file

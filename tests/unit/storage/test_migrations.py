@@ -27,7 +27,7 @@ from alembic import op
 import sqlalchemy as sa
 
 revision = "9001"
-down_revision = "0002"
+down_revision = "0005"
 
 
 def upgrade() -> None:
@@ -76,16 +76,18 @@ async def test_a_store_of_this_version_is_carried_forward_after_a_backup(tmp_pat
         assert _rows(path, "SELECT title, mood FROM conversations") == [("kept", "calm")]
         assert _rows(path, "SELECT version_num FROM alembic_version") == [("9001",)]
     (backup,) = _backups(path)
-    assert backup.name.startswith("store.db.backup-0002-")
+    assert backup.name.startswith("store.db.backup-0005-")
     assert _mode(backup) == 0o600
     assert _rows(backup, "SELECT title FROM conversations") == [("kept",)]
-    assert _rows(backup, "SELECT version_num FROM alembic_version") == [("0002",)]
+    assert _rows(backup, "SELECT version_num FROM alembic_version") == [("0005",)]
 
 
 @pytest.mark.anyio
 async def test_a_store_from_before_sessions_is_carried_forward(tmp_path: Path) -> None:
     path, first = tmp_path / "store.db", tmp_path / "first"
-    shutil.copytree(MIGRATIONS, first, ignore=shutil.ignore_patterns("__pycache__", "v0002*"))
+    shutil.copytree(
+        MIGRATIONS, first, ignore=shutil.ignore_patterns("__pycache__", "v0002*", "v0003*", "v0004*", "v0005*")
+    )
     async with Database(path, migrations=first):
         pass
     async with Database(path):
@@ -116,7 +118,7 @@ async def test_a_new_store_has_no_backup(tmp_path: Path) -> None:
 async def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     await _first_store(path)
-    with pytest.raises(StoreError, match=r"could not be migrated.*Nothing was changed.*backup-0002"):
+    with pytest.raises(StoreError, match=r"could not be migrated.*Nothing was changed.*backup-0005"):
         await Database(path, migrations=_later(tmp_path, more='op.execute("BROKEN")')).open()
     async with Database(path):
         columns = [row[1] for row in _rows(path, "PRAGMA table_info(conversations)")]
@@ -128,7 +130,7 @@ async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     async with Database(path, migrations=_later(tmp_path)):
         pass
-    with pytest.raises(StoreError, match=r"schema version 9001.*knows up to 0002.*Upgrade claude-comms"):
+    with pytest.raises(StoreError, match=r"schema version 9001.*knows up to 0005.*Upgrade claude-comms"):
         await Database(path).open()
 
 

@@ -5,6 +5,19 @@ Importing this is cheap; the Agent SDK (the extra ``claude-code``) is imported w
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from claude_comms.background.backends.claude_code._backend import ClaudeCodeBackend, look_for_claude_code
 
-__all__ = ["ClaudeCodeBackend", "look_for_claude_code"]
+if TYPE_CHECKING:
+    from claude_comms.background.backends.claude_code._interactive import InteractiveSession, TerminalTurn
+
+__all__ = ["ClaudeCodeBackend", "InteractiveSession", "TerminalTurn", "look_for_claude_code"]
+
+
+def __getattr__(name: str) -> object:
+    if name in ("InteractiveSession", "TerminalTurn"):
+        from claude_comms.background.backends.claude_code import _interactive
+
+        return getattr(_interactive, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

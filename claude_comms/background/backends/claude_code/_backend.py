@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
+    from claude_comms.background.backends.claude_code._interactive import InteractiveSession
     from claude_comms.background.backends.claude_code._session import ClaudeCodeSession, Limits
     from claude_comms.background.backends.claude_code._workspace import Scratch
     from claude_comms.mcp_servers import McpServer
-    from claude_comms.types import InstanceSpec
+    from claude_comms.types import InstanceSpec, TurnRequest
 
 __all__ = ["ClaudeCodeBackend", "look_for_claude_code"]
 
@@ -95,6 +96,19 @@ class ClaudeCodeBackend:
         session: ClaudeCodeSession = module.ClaudeCodeSession(self, spec, confinement, self._limits or module.Limits())
         self._sessions.add(session)
         return session
+
+    def in_terminal(self, spec: InstanceSpec, request: TurnRequest) -> InteractiveSession:
+        """An interactive Claude Code that goes on where `request`'s session stands, as confined as an instance of
+        `spec`. Nothing runs yet. Raises what `open` raises. It waits: not for an event loop.
+        """
+        from claude_comms.background.backends.claude_code._interactive import InteractiveSession
+
+        require_directory(spec)
+        confinement = Confinement(spec, self._mcp_servers)
+        if self._found is None:
+            self._found = self._find()
+        self.workspace.open()
+        return InteractiveSession(self, spec, confinement, request)
 
     async def health(self) -> BackendHealth:
         """Whether the SDK, a binary of a known version, and credentials are there. Asks nobody."""

@@ -122,6 +122,10 @@ class Connection:
         """Seconds since the process last said anything."""
         return self._process.quiet_s
 
+    async def died(self) -> str | None:
+        """Wait for its process's end; how it died, or None where it was stopped."""
+        return await self._process.died()
+
     @property
     def pid(self) -> int | None:
         """The process id of the launcher, the root of the process tree, while it runs."""
@@ -183,6 +187,11 @@ class Connection:
                 await anyio.sleep(_SERVERS_TICK_S if waiting else 0)
         for name, reason in waiting.items():
             raise _unreached(name, reason)
+
+    async def prove(self, timeout_s: float) -> None:
+        """Return once the process has answered a control request; TimeoutError after `timeout_s`."""
+        with anyio.fail_after(timeout_s):
+            await self._guarded(self._client.get_mcp_status())
 
     async def close(self) -> None:
         """Stop the process with all it started, and give up the lease. Bounded.

@@ -84,6 +84,7 @@ class Exchange:
         again or has been dropped; errors carry what the turn cost and the text that had come.
         """
         try:
+            self._connection.launch.write_turn(self._request)
             await self._connection.send(self._request.prompt.message, model=self._request.model)
             result = await self._read()
             await self._reader.calls.settle()

@@ -11,6 +11,7 @@ from claude_comms.background.backends.claude_code._secrets import deny_rules
 from claude_comms.background.backends.claude_code._workspace import CREDENTIALS
 from claude_comms.errors import BackendUnavailableError
 from claude_comms.files import write_private
+from claude_comms.turn_file import TURN_FILE_VARIABLE, write_turn_file
 from claude_comms.types import CLAUDE_CODE
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from claude_comms.background.backends.claude_code._confinement import Confinement
     from claude_comms.background.backends.claude_code._workspace import Scratch
-    from claude_comms.types import InstanceSpec
+    from claude_comms.types import InstanceSpec, TurnRequest
 
 __all__ = ["Launch", "new_session_id", "require_directory"]
 
@@ -45,13 +46,24 @@ class Launch:
 
     def argv(self) -> list[str]:
         """The command line. It holds no prompt and no secret: every user of the machine can read it."""
+        return [
+            str(self.binary),
+            *("--output-format", "stream-json", "--verbose", "--input-format", "stream-json"),
+            *("--include-partial-messages", "--permission-prompt-tool", "stdio"),
+            *self._confined(),
+        ]
+
+    def interactive_argv(self) -> list[str]:
+        """The same for a process that speaks to a person at a terminal, who is asked what is not granted."""
+        return [str(self.binary), *self._confined()]
+
+    def _confined(self) -> list[str]:
+        """What it may do, to whom it speaks as whom, and where it goes on."""
         session = [f"--session-id={self.session_id}"] if self.resume is None else [f"--resume={self.resume}"]
         if self.resume is not None and self.position is not None:
             session.append(f"--resume-session-at={self.position}")
         return [
-            str(self.binary),
-            *("--output-format", "stream-json", "--verbose", "--input-format", "stream-json"),
-            *("--include-partial-messages", "--permission-prompt-tool", "stdio", "--permission-mode", "manual"),
+            *("--permission-mode", "manual"),
             *("--setting-sources=", "--strict-mcp-config", "--restricted"),
             *("--system-prompt-file", str(self.scratch.system_prompt), "--system-prompt-snapshot", "off"),
             *("--settings", str(self.scratch.settings)),
@@ -67,8 +79,17 @@ class Launch:
         write_private(self.scratch.system_prompt, self.system)
         write_private(self.scratch.settings, json.dumps({"permissions": {"deny": deny_rules()}}))
         if self.confinement.servers:
-            servers = {name: server.told(withheld=CREDENTIALS) for name, server in self.confinement.servers.items()}
+            given = {"CLAUDE_COMMS_HOME": str(self.scratch.home), TURN_FILE_VARIABLE: str(self.scratch.turn)}
+            servers = {
+                name: server.told(withheld=CREDENTIALS, given=given)
+                for name, server in self.confinement.servers.items()
+            }
             write_private(self.scratch.mcp_servers, json.dumps({"mcpServers": servers}))
+
+    def write_turn(self, request: TurnRequest) -> None:
+        """Tell the MCP servers which turn is about to run, should they be the ones that ask other modules."""
+        if self.confinement.servers:
+            write_turn_file(self.scratch.turn, request)
 
 
 def new_session_id() -> str:

@@ -180,14 +180,23 @@ class ClaudeProcess:
             error.add_note(f"Its last line was cut: {shorten(rest.decode('utf-8', 'replace'), 200)}")
         raise error
 
+    async def died(self) -> str | None:
+        """Wait for its end; how it died, or None where it was stopped."""
+        await self._dead.wait()
+        return None if self._stopping else self._how
+
+    @property
+    def _how(self) -> str:
+        code = None if self._popen is None else self._popen.poll()
+        return "ended" if code is None else f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
+
     def crashed(self) -> BackendCrashedError:
         """The error that says how it died."""
         code = None if self._popen is None else self._popen.poll()
-        how = "ended" if code is None else f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
         tail = self.stderr_tail
         said = f" It said: {shorten(tail, 500)}" if tail else ""
         return BackendCrashedError(
-            f"Claude Code {how} in the middle of its work.{said} The next question starts a new process.",
+            f"Claude Code {self._how} in the middle of its work.{said} The next question starts a new process.",
             exit_code=code,
             stderr_tail=tail,
             backend=CLAUDE_CODE,

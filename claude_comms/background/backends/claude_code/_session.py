@@ -61,6 +61,8 @@ class ClaudeCodeSession:
         self._connection: Connection | None = None
         self._leaving: Connection | None = None
         """The one that was let go of last; until it is gone it has the session's lease."""
+        self._arrived = anyio.Event()
+        """Set when a connection is made, for `died`."""
         self._exchange: Exchange | None = None
         """The running turn, or the last one."""
         self._running = False
@@ -157,6 +159,30 @@ class ClaudeCodeSession:
         """When the process last wrote anything. See `Observable.last_alive`."""
         return None if self.pid is None or self._connection is None else self._connection.last_byte
 
+    async def died(self) -> str:
+        """Wait until a process dies that nobody has stopped. See `Mortal.died`."""
+        while True:
+            self._arrived = anyio.Event()
+            connection = self._connection
+            if connection is not None:
+                how = await connection.died()
+                if how is not None:
+                    return f"Claude Code {how}"
+                await connection.gone.wait()
+            if self._connection is connection or self._connection is None:
+                await self._arrived.wait()
+
+    async def prove(self, timeout_s: float) -> None:
+        """Have an idle process answer a question of its state, which asks no model. See `Provable.prove`."""
+        connection = self._connection
+        if connection is None or self._running:
+            return
+        try:
+            await connection.prove(timeout_s)
+        except Exception:
+            if connection is self._connection and not self._running:
+                raise
+
     @property
     def idle(self) -> bool:
         """Whether it keeps a process warm that has nothing to do."""
@@ -229,6 +255,7 @@ class ClaudeCodeSession:
     async def _started(self, connection: Connection, request: TurnRequest) -> None:
         """Start the process as the session's own; however that fails, nothing of it stays."""
         self._connection = connection
+        self._arrived.set()
         try:
             if self._closed:
                 raise BackendCrashedError(

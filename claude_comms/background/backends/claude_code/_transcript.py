@@ -16,10 +16,10 @@ from claude_comms.files import private_dir, write_private
 from claude_comms.types import HistoryMessage, Role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["find_transcript", "lead_to", "project_folder", "recalls", "write_transcript"]
+__all__ = ["branch_off", "find_transcript", "lead_to", "project_folder", "recalls", "rows_since", "write_transcript"]
 
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9]")
 _LONGEST_NAME = 200
@@ -122,6 +122,41 @@ def _text(row: Mapping[str, Any]) -> str:
 
 def _letters(text: str) -> str:
     return "".join(text.split())
+
+
+def branch_off(transcript: Path, row: str, session_id: str) -> set[str] | None:
+    """Copy the chain that ends in `row` into a new session beside `transcript`; the ids of its rows.
+
+    None where the chain cannot be read. The session that is copied is only read: another process may hold it.
+    """
+    try:
+        rows = _chained(transcript.read_bytes())
+    except OSError:
+        return None
+    chain: list[dict[str, Any]] = []
+    here: str | None = row
+    while here is not None and (each := rows.pop(here, None)) is not None:
+        chain.append({**each, "sessionId": session_id})
+        here = each.get("parentUuid") or each.get("logicalParentUuid")
+    if not chain:
+        return None
+    lines = [json.dumps(each) for each in reversed(chain)]
+    write_private(transcript.with_name(f"{session_id}.jsonl"), "\n".join(lines) + "\n")
+    return {str(each["uuid"]) for each in chain}
+
+
+def rows_since(transcript: Path, known: Collection[str]) -> list[dict[str, Any]]:
+    """The rows of the chain that ends in the file's last row, in order, from behind the `known` ones on."""
+    try:
+        rows = _chained(transcript.read_bytes())
+    except OSError:
+        return []
+    here = next((uuid_ for uuid_, each in reversed(rows.items()) if not each.get("isSidechain")), None)
+    found: list[dict[str, Any]] = []
+    while here is not None and here not in known and (each := rows.pop(here, None)) is not None:
+        found.append(each)
+        here = each.get("parentUuid") or each.get("logicalParentUuid")
+    return found[::-1]
 
 
 def write_transcript(

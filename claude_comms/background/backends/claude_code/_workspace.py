@@ -76,6 +76,16 @@ class Scratch:
         return self.folder / "mcp-servers.json"
 
     @property
+    def turn(self) -> Path:
+        """The file that tells the MCP servers which turn runs; see `claude_comms.turn_file`."""
+        return self.folder / "turn.json"
+
+    @property
+    def home(self) -> Path:
+        """The home that all of this is below: ``HOME/claude-code/scratch/FOLDER``."""
+        return self.folder.parents[2]
+
+    @property
     def unanswered(self) -> Path:
         """The file with the ids of the process's sessions that no handle names yet; for whoever sweeps."""
         return self.folder / "unanswered.txt"

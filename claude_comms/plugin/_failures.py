@@ -1,0 +1,60 @@
+"""Errors as a model needs them: what went wrong, and what to do now."""
+
+from __future__ import annotations
+
+from claude_comms.errors import (
+    BackendError,
+    BackendUnavailableError,
+    BudgetExceededError,
+    ClaudeCommsError,
+    ConfigError,
+    ContextTooLargeError,
+    ConversationNotFoundError,
+    DaemonError,
+    DeadlineExceededError,
+    InstanceStateError,
+    JobNotFoundError,
+    LoopError,
+    PermissionDeniedError,
+    PoolExhaustedError,
+    UnknownModuleError,
+)
+from claude_comms.text import printable
+
+__all__ = ["failure_text"]
+
+_TELL = "Tell the user what it says; calling again will not help until they have acted."
+
+_NEXT: tuple[tuple[type[ClaudeCommsError], str], ...] = (
+    (UnknownModuleError, "Call list_modules and use one of its names."),
+    (ConversationNotFoundError, "Find it with search_conversations, or leave thread_id out to begin a new one."),
+    (JobNotFoundError, "Use a task_id that start_task returned, or look with activity."),
+    (LoopError, "Do not ask again: answer from what you know, and say what is missing."),
+    (BudgetExceededError, "Do not call again. Tell the user what was spent and what the limit is."),
+    (DeadlineExceededError, "Ask something narrower, or give it to start_task and fetch it with task_result."),
+    (ContextTooLargeError, "Ask again with less text."),
+    (InstanceStateError, "Look at list_instances; wait, or begin a new conversation by leaving thread_id out."),
+    (BackendUnavailableError, _TELL),
+    (PermissionDeniedError, _TELL),
+    (DaemonError, f"{_TELL} They can look with: claude-comms daemon status"),
+    (ConfigError, "Correct the argument that it names; if it names none, tell the user."),
+)
+
+
+def failure_text(error: ClaudeCommsError) -> str:
+    """The error's kind and text, the conversation where one is known, and the next step."""
+    lines = [f"{type(error).__name__}: {printable(str(error))}"]
+    if error.thread_id is not None:
+        lines.append(f"Conversation: {error.thread_id}")
+    return "\n".join([*lines, f"Next: {_next_step(error)}"])
+
+
+def _next_step(error: ClaudeCommsError) -> str:
+    if isinstance(error, PoolExhaustedError):
+        return f"Wait {error.retry_after_s:g} s and call again."
+    for kind, step in _NEXT:
+        if isinstance(error, kind):
+            return step
+    if isinstance(error, BackendError):
+        return "Call again once." if error.retryable else "Ask differently, or tell the user."
+    return _TELL

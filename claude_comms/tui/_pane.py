@@ -1,0 +1,214 @@
+"""Questions and answers as they are read: Markdown, with tools, cost and trouble between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.binding import Binding, BindingType
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from claude_comms.text import shorten
+from claude_comms.tui._blocks import blocks_of
+from claude_comms.tui._text import markdown_lines, plain_lines
+from claude_comms.tui.model import Entry, EntryKind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["TranscriptPane"]
+
+_Drawn = dict[tuple[str, int, str], list[Strip]]
+
+_SIGNS = {
+    EntryKind.TOOL: ("⚙ ", "dim"),
+    EntryKind.NOTE: ("· ", "dim"),
+    EntryKind.TROUBLE: ("✗ ", "bad"),
+    EntryKind.COST: ("Σ ", "dim"),
+}
+_LONGEST_HEAD = 60
+
+
+class TranscriptPane(ScrollView, can_focus=True):
+    """Shows entries, and stays at their end while the reader is there.
+
+    Only as much as fills the screen some times is drawn, from the end backwards, unless `whole` says otherwise.
+    """
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"pane--asks", "pane--answers", "pane--dim", "pane--bad", "pane--warn"}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "scroll_down", "Down", show=False),
+        Binding("k", "scroll_up", "Up", show=False),
+        Binding("G", "scroll_end", "End", show=False),
+    ]
+
+    def __init__(self, *, empty: str = "", id: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id)
+        self.empty = empty
+        self._shown: tuple[object, ...] = ()
+        self._about = ""
+        self._given: tuple[str, Sequence[Entry], bool, bool] = ("", (), False, False)
+        self._sticks = True
+        self._lines: list[Strip] = []
+        self._drawn: _Drawn = {}
+        """What was drawn for the entries that are shown, by kind, width and text."""
+        self._base: Style | None = None
+
+    def show(self, about: str, entries: Sequence[Entry], *, cut: bool = False, whole: bool = False) -> None:
+        """Show these entries of what `about` names; another one begins at its end.
+
+        `cut`: something was said before them. `whole`: draw all of them.
+        """
+        self._given = (about, entries, cut, whole)
+        if not self.size.width:  # it is not on the screen yet
+            return
+        width = max(10, self.size.width - 1)
+        last = entries[-1].stamp if entries else None
+        shown = (about, width, cut, whole, len(entries), entries[0].number if entries else 0, last)
+        if shown == self._shown:
+            return
+        self._sticks = about != self._about or self._sticks
+        self._shown, self._about = shown, about
+        room = None if whole else max(1_000, self.size.width * self.size.height)
+        self._lines = self._all_lines(entries, width, room, cut=cut)
+        size = Size(width, len(self._lines))
+        if size != self.virtual_size:
+            self.virtual_size = size
+        self._keep_to_end()
+        # New lines are not yet part of what can be scrolled over.
+        self.call_after_refresh(self._keep_to_end)
+        self.refresh()
+
+    def _keep_to_end(self) -> None:
+        if self._sticks:
+            self.scroll_end(animate=False, force=True, immediate=True)
+
+    def on_resize(self) -> None:
+        """Draw it for the new width, and stay at the end where the reader is there."""
+        about, entries, cut, whole = self._given
+        self.show(about, entries, cut=cut, whole=whole)
+        self._keep_to_end()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Whether the reader is at the end."""
+        super().watch_scroll_y(old_value, new_value)
+        if self.size.height:
+            self._sticks = new_value >= self.max_scroll_y - 1
+
+    def forget(self) -> None:
+        """Draw everything anew: the colours have changed."""
+        self._drawn.clear()
+        self._shown = ()
+
+    def notify_style_update(self) -> None:
+        """Colours may be others."""
+        super().notify_style_update()
+        self._base = None
+
+    def _all_lines(self, entries: Sequence[Entry], width: int, room: int | None, *, cut: bool) -> list[Strip]:
+        """The lines of the entries, from the last one backwards until `room` characters are drawn."""
+        old, self._drawn = self._drawn, {}
+        parts: list[list[Strip]] = []
+        left = room
+        for at in range(len(entries) - 1, -1, -1):
+            if left is not None and left <= 0:
+                parts.append([self._line("(z shows what was said before)", "pane--dim")])
+                break
+            before = entries[at - 1] if at else None
+            lines, taken = self._entry(entries[at], before, width, old, left)
+            parts.append([Strip([]), *lines] if _stands_apart(before, entries[at]) else lines)
+            left = None if left is None else left - taken
+        else:
+            if cut and entries:
+                parts.append([self._line("(what was said before is not kept here; see Conversations)", "pane--dim")])
+        return [line for part in reversed(parts) for line in part]
+
+    def _entry(
+        self,
+        entry: Entry,
+        before: Entry | None,
+        width: int,
+        old: _Drawn,
+        room: int | None,
+    ) -> tuple[list[Strip], int]:
+        """The lines of an entry, the last ones of a long one, and how many characters they say."""
+        sign = _SIGNS.get(entry.kind)
+        if sign is not None:
+            mark, tone = sign
+            lines = [self._line(f"{mark}{line}", f"pane--{tone}") for line in _plain(entry.text, width - 2)]
+            return lines, len(entry.text)
+        taken = 0
+        parts: list[list[Strip]] = []
+        for block in reversed(blocks_of(entry.text)):
+            if room is not None and taken >= room:
+                return [line for part in reversed(parts) for line in part], taken
+            if not block.strip():
+                continue
+            key = (entry.kind, width, block)
+            self._drawn[key] = lines = old.get(key) or self._drawn.get(key) or _strips(markdown_lines(block, width))
+            # A blank line stood between this block and the next one.
+            parts.append([*lines, Strip([])] if parts and block.endswith("\n\n") else lines)
+            taken += len(block) + 1
+        if _heads(before, entry):
+            parts.append([self._heading(entry)])
+        return [line for part in reversed(parts) for line in part], taken
+
+    def _heading(self, entry: Entry) -> Strip:
+        asks = entry.kind is EntryKind.QUESTION
+        does = "asks" if asks else "answers …" if entry.open else "answers"
+        heading = f"{shorten(entry.speaker, _LONGEST_HEAD) or 'somebody'} {does}"
+        return self._line(heading, "pane--asks" if asks else "pane--answers")
+
+    def _line(self, text: str, component: str) -> Strip:
+        return Strip([Segment(text, self.get_component_rich_style(component, partial=True))])
+
+    def render_line(self, y: int) -> Strip:
+        """One line of what is to be read."""
+        if self._base is None:
+            self._base = self.rich_style
+        width, base = self.size.width, self._base
+        row = self.scroll_offset.y + y
+        if row < len(self._lines):
+            line = self._lines[row]
+            return line.apply_style(base).adjust_cell_length(width, base).crop(0, width)
+        if y == 0 and self.empty and not self._lines:
+            empty = self._line(self.empty, "pane--dim")
+            return empty.apply_style(base).adjust_cell_length(width, base).crop(0, width)
+        return Strip.blank(width, base)
+
+
+def _stands_apart(before: Entry | None, entry: Entry) -> bool:
+    """An empty line stands before questions and answers, and before the first of the small lines after them."""
+    large = (EntryKind.QUESTION, EntryKind.ANSWER)
+    return before is not None and (entry.kind in large or before.kind in large)
+
+
+def _heads(before: Entry | None, entry: Entry) -> bool:
+    """Whether it is said who speaks: not again for what the same turn's answer goes on with after a tool."""
+    return (
+        entry.kind is not EntryKind.ANSWER
+        or before is None
+        or before.kind in (EntryKind.QUESTION, EntryKind.COST)
+        or (before.turn_id != entry.turn_id)
+    )
+
+
+def _plain(text: str, width: int) -> list[str]:
+    return ["".join(part.text for part in line) for line in plain_lines(text, width)]
+
+
+def _strips(lines: list[list[Segment]]) -> list[Strip]:
+    """Lines for the screen, of plain styles only, without the blank ones around them."""
+    strips = [Strip([Segment(part.text, _quiet(part.style)) for part in line]) for line in lines]
+    said = [at for at, strip in enumerate(strips) if strip.text.strip()]
+    return strips[said[0] : said[-1] + 1] if said else []
+
+
+def _quiet(style: Style | None) -> Style | None:
+    """The style without anything that acts: links, meta data."""
+    if style is None or (style.link is None and not style.meta):
+        return style
+    return Style(bold=style.bold, italic=style.italic, underline=style.underline, dim=style.dim, strike=style.strike)

@@ -1,0 +1,138 @@
+"""The MCP server at the daemon's /mcp, behind the daemon's doors, and on stdio: a real client of each revision."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import httpx
+import httpx2
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from tests.process.conftest import Cli
+
+pytestmark = pytest.mark.anyio
+
+MODES = ["legacy", "2026-07-28"]
+_WITHIN_S = 60.0
+
+
+@asynccontextmanager
+async def over_http(url: str, headers: dict[str, str], mode: str) -> AsyncGenerator[Client]:
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=_WITHIN_S, trust_env=False) as http,
+        Client(streamable_http_client(url, http_client=http), mode=mode) as client,
+    ):
+        yield client
+
+
+async def values(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
+    with anyio.fail_after(_WITHIN_S):
+        result = await client.call_tool(tool, arguments)
+    assert not result.is_error, result.content
+    assert result.structured_content is not None
+    return result.structured_content
+
+
+@pytest.fixture
+def served(background: Cli) -> tuple[str, dict[str, str]]:
+    """The address of a daemon's MCP server, and the headers that let a client in."""
+    status = background.json("daemon", "start", "--listen", "127.0.0.1:0")
+    token = Path(status["token_file"]).read_text(encoding="utf-8").strip()
+    return f"http://{status['listen']}/mcp", {"Authorization": f"Bearer {token}"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_client_over_http_asks_and_goes_on_by_the_thread_alone(
+    served: tuple[str, dict[str, str]], mode: str
+) -> None:
+    url, headers = served
+    async with over_http(url, headers, mode) as client:
+        first = await values(client, "query_module", target="arangodb", prompt="page blocks")
+    async with over_http(url, headers, mode) as client:
+        again = await values(client, "continue_conversation", thread_id=first["thread_id"], prompt="and indexes")
+        task = await values(client, "start_task", target="arangodb", prompt="graph")
+        done = await values(client, "task_result", task_id=task["task_id"], wait_s=30)
+    assert (first["source"], first["backend"]) == ("anonymous", "offline")
+    assert again["thread_id"] == first["thread_id"]
+    assert done["state"] == "done"
+    assert done["answer"]["response"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_client_over_http_may_say_where_it_works(
+    background: Cli, served: tuple[str, dict[str, str]], mode: str
+) -> None:
+    url, headers = served
+    assert background.run("register-module", "shop", "--path", background.directory).returncode == 0
+    async with over_http(url, {**headers, "Claude-Comms-Directory": str(background.directory)}, mode) as client:
+        assert (await values(client, "list_modules"))["asking_as"] == "shop"
+
+
+async def test_the_daemons_doors_stand_before_it_and_no_session_is_kept(served: tuple[str, dict[str, str]]) -> None:
+    url, headers = served
+    hello: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
+    accept = {"Accept": "application/json, text/event-stream"}
+    async with httpx.AsyncClient(trust_env=False, timeout=_WITHIN_S) as http:
+        refused = await http.post(url, json=hello, headers=accept)
+        foreign = await http.post(url, json=hello, headers={**headers, **accept, "Origin": "http://evil.example"})
+        rebound = await http.post(url, json=hello, headers={**headers, **accept, "Host": "evil.example"})
+        served_one = await http.post(url, json=hello, headers={**headers, **accept})
+        stream = await http.get(url, headers={**headers, "Accept": "text/event-stream"})
+        ended = await http.delete(url, headers=headers)
+    assert [answer.status_code for answer in (refused, foreign, rebound)] == [401, 403, 403]
+    assert served_one.status_code == 200
+    assert "mcp-session-id" not in served_one.headers
+    assert [(answer.status_code, answer.headers["allow"]) for answer in (stream, ended)] == [(405, "POST")] * 2
+
+
+async def test_a_daemon_with_mcp_clients_still_stops_at_once(
+    background: Cli, served: tuple[str, dict[str, str]]
+) -> None:
+    url, headers = served
+    async with over_http(url, headers, "legacy") as client:
+        await values(client, "list_modules")
+        with anyio.fail_after(_WITHIN_S):
+            done = await anyio.to_thread.run_sync(lambda: background.run("daemon", "stop", "--drain", "0"))
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_on_stdio_it_starts_the_daemon_when_a_question_needs_it(background: Cli, mode: str) -> None:
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-P", "-m", "claude_comms", "mcp"],
+        env=background.environment,
+        cwd=str(background.directory),
+    )
+    async with Client(server, mode=mode) as client:
+        await values(client, "list_modules")
+        await client.list_resources()
+        before = await anyio.to_thread.run_sync(lambda: background.json("daemon", "status", code=1))
+        asked = await values(client, "query_module", target="arangodb", prompt="page blocks")
+    after = await anyio.to_thread.run_sync(lambda: background.json("daemon", "status"))
+    shown = await anyio.to_thread.run_sync(lambda: background.json("show-conversation", asked["thread_id"]))
+    assert (before["running"], after["running"]) == (False, True)
+    assert shown["target"] == "arangodb"
+
+
+async def test_without_a_daemon_it_answers_in_its_own_process_when_told_so(cli: Cli) -> None:
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-P", "-m", "claude_comms", "mcp"],
+        env=cli.environment,
+        cwd=str(cli.directory),
+    )
+    async with Client(server) as client:
+        asked = await values(client, "query_module", target="arangodb", prompt="page blocks")
+        refused = await client.call_tool("start_task", {"target": "arangodb", "prompt": "x"})
+    assert asked["backend"] == "offline"
+    assert refused.is_error
