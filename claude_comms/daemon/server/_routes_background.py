@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1")
 
 @router.get("/instances", responses={200: {"model": list[InstanceInfoModel]}}, tags=["instances"])
 async def instances(service: ServiceOf) -> Response:
-    """The living ones, oldest first."""
+    """The living ones, and those that failed and were not stopped since, oldest first."""
     return Json([info.as_dict() for info in await service.engine.instances.list()])
 
 
