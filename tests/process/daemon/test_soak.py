@@ -13,7 +13,7 @@ import claude_comms
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 
-ROUNDS = int(os.environ.get("CLAUDE_COMMS_SOAK_ROUNDS", "8"))
+ROUNDS = int(os.environ.get("CLAUDE_COMMS_SOAK_ROUNDS", "4"))
 TREE = Path(__file__).parents[3]
 FOR_ALL_S, EACH_S = 240, 60
 
