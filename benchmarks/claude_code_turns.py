@@ -22,7 +22,7 @@ from typing import Any
 from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage
 
 from claude_comms.background.backends.claude_code import ClaudeCodeBackend
-from claude_comms.background.backends.claude_code._binary import find_binary
+from claude_comms.background.backends.claude_runtime.binary import find_binary
 from claude_comms.testing import LoopbackAPI
 from claude_comms.types import (
     HistoryMessage,

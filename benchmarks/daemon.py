@@ -43,7 +43,7 @@ from throughput import bodies_of, describe_targets
 
 import claude_comms
 from claude_comms import AsyncCommunicator
-from claude_comms.background.backends.claude_code._binary import find_binary
+from claude_comms.background.backends.claude_runtime.binary import find_binary
 from claude_comms.communicator import AsyncInstanceManager
 from claude_comms.daemon import start, stop
 from claude_comms.settings import Settings

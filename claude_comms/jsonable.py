@@ -13,7 +13,7 @@ from uuid import UUID
 
 from claude_comms.errors import ContextError
 
-__all__ = ["to_json_value"]
+__all__ = ["as_mapping", "to_json_value"]
 
 _DEEPEST = 100
 _WIDEST_BITS = 10_000
@@ -102,3 +102,8 @@ def _text(value: str, field: str) -> str:
     except UnicodeEncodeError as error:
         raise ContextError(f"{field}: not valid Unicode (lone surrogate at {error.start}). Pass clean text.") from error
     return str.__str__(value)  # a text Enum's own `str()` is its name
+
+
+def as_mapping(value: object) -> Mapping[str, Any]:
+    """A JSON object, or an empty one in place of anything else."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}

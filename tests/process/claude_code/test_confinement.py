@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 from claude_code_support import READING, Talk, descendants
 
-from claude_comms.background.backends.claude_code._confinement import Confinement, Decision
+from claude_comms.background.backends.claude_runtime.confinement import Confinement, Decision
 from claude_comms.errors import PermissionDeniedError
 from claude_comms.testing import Answer, ToolUse
 from claude_comms.types import InstanceSpec, Pair, Refused, ToolUsed

@@ -16,8 +16,8 @@ import anyio.lowlevel
 import pytest
 from claude_code_support import Talk, descendants
 
-from claude_comms.background.backends.claude_code._orphans import MARK
-from claude_comms.background.backends.claude_code._workspace import Workspace
+from claude_comms.background.backends.claude_runtime.orphans import MARK
+from claude_comms.background.backends.claude_runtime.workspace import Workspace
 from claude_comms.errors import BackendCrashedError, ConfigError
 from claude_comms.files import private_dir
 from claude_comms.testing import Answer, LoopbackAPI, ToolUse

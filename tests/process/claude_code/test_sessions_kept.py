@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from claude_code_support import Talk
 
-from claude_comms.background.backends.claude_code._workspace import Workspace
+from claude_comms.background.backends.claude_runtime.workspace import Workspace
 from claude_comms.errors import TurnFailedError
 from claude_comms.testing import Answer, Fault
 from claude_comms.testing._wire import Exchange, Step, error_response, healthy

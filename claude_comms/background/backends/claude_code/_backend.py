@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from claude_comms.background.backends.claude_code._binary import (
+from claude_comms.background.backends.claude_runtime.binary import (
     SDK_VERSION,
     Binary,
     dotted,
@@ -18,10 +18,10 @@ from claude_comms.background.backends.claude_code._binary import (
     login_command,
     sdk_version,
 )
-from claude_comms.background.backends.claude_code._confinement import Confinement
-from claude_comms.background.backends.claude_code._launch import require_directory
-from claude_comms.background.backends.claude_code._versions import Versions
-from claude_comms.background.backends.claude_code._workspace import CREDENTIALS, Workspace
+from claude_comms.background.backends.claude_runtime.confinement import Confinement
+from claude_comms.background.backends.claude_runtime.place import require_directory
+from claude_comms.background.backends.claude_runtime.versions import Versions
+from claude_comms.background.backends.claude_runtime.workspace import CREDENTIALS, Workspace
 from claude_comms.background.backends.protocol import BackendHealth
 from claude_comms.errors import BackendUnavailableError, ClaudeCommsError
 from claude_comms.types import CLAUDE_CODE, BackendFeatures
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from claude_comms.background.backends.claude_code._interactive import InteractiveSession
     from claude_comms.background.backends.claude_code._session import ClaudeCodeSession, Limits
-    from claude_comms.background.backends.claude_code._workspace import Scratch
+    from claude_comms.background.backends.claude_runtime.workspace import Scratch
     from claude_comms.mcp_servers import McpServer
     from claude_comms.types import InstanceSpec, TurnRequest
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from claude_agent_sdk import ToolResultBlock, ToolUseBlock
 
-from claude_comms.background.backends.claude_code._confinement import FILE_TOOLS
-from claude_comms.background.backends.claude_code._usage import as_mapping
+from claude_comms.background.backends.claude_runtime.confinement import FILE_TOOLS
+from claude_comms.jsonable import as_mapping
 from claude_comms.text import shorten
 from claude_comms.types import Refused, Source, ToolUsed
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from claude_agent_sdk import ContentBlock, UserMessage
 
-    from claude_comms.background.backends.claude_code._confinement import Confinement, Decision
+    from claude_comms.background.backends.claude_runtime.confinement import Confinement, Decision
     from claude_comms.types import Emit
 
 __all__ = ["Calls"]

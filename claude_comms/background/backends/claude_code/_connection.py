@@ -18,9 +18,9 @@ from claude_agent_sdk import (
     ResultMessage,
 )
 
-from claude_comms.background.backends.claude_code._process import ClaudeProcess
 from claude_comms.background.backends.claude_code._transport import ProcessTransport
 from claude_comms.background.backends.claude_code._usage import UsageMeter
+from claude_comms.background.backends.claude_runtime.process import LaunchedProcess
 from claude_comms.errors import (
     BackendCrashedError,
     BackendError,
@@ -35,10 +35,10 @@ from claude_comms.types import CLAUDE_CODE
 if TYPE_CHECKING:
     from claude_agent_sdk import ToolPermissionContext
 
-    from claude_comms.background.backends.claude_code._confinement import Decision
     from claude_comms.background.backends.claude_code._launch import Launch
-    from claude_comms.background.backends.claude_code._leases import Lease
-    from claude_comms.background.backends.claude_code._workspace import Workspace
+    from claude_comms.background.backends.claude_runtime.confinement import Decision
+    from claude_comms.background.backends.claude_runtime.leases import Lease
+    from claude_comms.background.backends.claude_runtime.workspace import Workspace
 
 __all__ = ["Connection"]
 
@@ -73,7 +73,7 @@ class Connection:
         self._lease = lease
         self._kept = kept
         self._unkept: list[str] = []
-        self._process = ClaudeProcess()
+        self._process = LaunchedProcess()
         self._transport = ProcessTransport(self._process, launch.argv(), launch.directory, launch.environment)
         self._client = ClaudeSDKClient(self._options(), self._transport)
         self._messages: Any = None

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from claude_comms.background.backends.claude_code._binary import login_command
 from claude_comms.background.backends.claude_code._turn import Silent
+from claude_comms.background.backends.claude_runtime.binary import login_command
 from claude_comms.errors import (
     BackendError,
     BackendUnavailableError,

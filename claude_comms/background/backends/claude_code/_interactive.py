@@ -13,8 +13,9 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from claude_comms.background.backends.claude_code._launch import Launch, new_session_id
-from claude_comms.background.backends.claude_code._transcript import (
+from claude_comms.background.backends.claude_code._launch import Launch
+from claude_comms.background.backends.claude_runtime.place import new_session_id
+from claude_comms.background.backends.claude_runtime.transcript import (
     branch_off,
     find_transcript,
     recalls,
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from claude_comms.background.backends.claude_code._confinement import Confinement
     from claude_comms.background.backends.claude_code._session import Starter
+    from claude_comms.background.backends.claude_runtime.confinement import Confinement
     from claude_comms.types import InstanceSpec, TurnRequest
 
 __all__ = ["InteractiveSession", "TerminalTurn", "turns_in"]

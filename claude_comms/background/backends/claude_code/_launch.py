@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from claude_comms.background.backends.claude_code._secrets import deny_rules
-from claude_comms.background.backends.claude_code._workspace import CREDENTIALS
-from claude_comms.errors import BackendUnavailableError
+from claude_comms.background.backends.claude_runtime.secret_names import deny_rules
+from claude_comms.background.backends.claude_runtime.workspace import CREDENTIALS
 from claude_comms.files import write_private
 from claude_comms.turn_file import TURN_FILE_VARIABLE, write_turn_file
-from claude_comms.types import CLAUDE_CODE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from claude_comms.background.backends.claude_code._confinement import Confinement
-    from claude_comms.background.backends.claude_code._workspace import Scratch
-    from claude_comms.types import InstanceSpec, TurnRequest
+    from claude_comms.background.backends.claude_runtime.confinement import Confinement
+    from claude_comms.background.backends.claude_runtime.workspace import Scratch
+    from claude_comms.types import TurnRequest
 
-__all__ = ["Launch", "new_session_id", "require_directory"]
+__all__ = ["Launch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +87,3 @@ class Launch:
         """Tell the MCP servers which turn is about to run, should they be the ones that ask other modules."""
         if self.confinement.servers:
             write_turn_file(self.scratch.turn, request)
-
-
-def new_session_id() -> str:
-    """An id for a session that does not exist yet."""
-    return str(uuid.uuid4())
-
-
-def require_directory(spec: InstanceSpec) -> None:
-    """BackendUnavailableError where the module has a path and no process can sit there."""
-    if spec.directory is None:
-        return
-    try:
-        if spec.directory.is_dir():
-            return
-        reason = "is not a directory"
-    except OSError as error:
-        reason = f"cannot be looked at ({error.strerror or error})"
-    raise BackendUnavailableError(
-        f"the path of {spec.pair.target} {reason}: {spec.directory}."
-        f" Correct it: claude-comms register-module {spec.pair.target} --path DIR",
-        backend=CLAUDE_CODE,
-    )

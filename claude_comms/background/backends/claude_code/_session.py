@@ -10,19 +10,19 @@ import anyio
 
 from claude_comms.background.backends.claude_code._connection import Connection
 from claude_comms.background.backends.claude_code._exchange import Exchange, Limits
-from claude_comms.background.backends.claude_code._launch import Launch, require_directory
-from claude_comms.background.backends.claude_code._place import find_place, handle_parts
-from claude_comms.background.backends.claude_code._revision import git_revision
+from claude_comms.background.backends.claude_code._launch import Launch
 from claude_comms.background.backends.claude_code._turn import TurnReader
+from claude_comms.background.backends.claude_runtime.place import find_place, handle_parts, require_directory
+from claude_comms.background.backends.claude_runtime.revision import git_revision
 from claude_comms.errors import BackendCrashedError, BackendUnavailableError, TurnFailedError
 from claude_comms.types import CLAUDE_CODE, Source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from claude_comms.background.backends.claude_code._confinement import Confinement
-    from claude_comms.background.backends.claude_code._place import Place
-    from claude_comms.background.backends.claude_code._workspace import Scratch, Workspace
+    from claude_comms.background.backends.claude_runtime.confinement import Confinement
+    from claude_comms.background.backends.claude_runtime.place import Place
+    from claude_comms.background.backends.claude_runtime.workspace import Scratch, Workspace
     from claude_comms.types import Emit, InstanceSpec, TurnRequest, TurnResult
 
 __all__ = ["ClaudeCodeSession", "Limits", "Starter"]

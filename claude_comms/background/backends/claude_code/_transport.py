@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
-    from claude_comms.background.backends.claude_code._process import ClaudeProcess
+    from claude_comms.background.backends.claude_runtime.process import LaunchedProcess
 
 __all__ = ["ProcessTransport"]
 
@@ -28,10 +28,10 @@ _MOST_NOISE_LINES = 100
 
 
 class ProcessTransport(Transport):
-    """Newline-separated JSON over a `ClaudeProcess`. Every end that was not asked for is a typed error."""
+    """Newline-separated JSON over a `LaunchedProcess`. Every end that was not asked for is a typed error."""
 
     def __init__(
-        self, process: ClaudeProcess, argv: Sequence[str], directory: Path, environment: Mapping[str, str]
+        self, process: LaunchedProcess, argv: Sequence[str], directory: Path, environment: Mapping[str, str]
     ) -> None:
         self._process = process
         self._argv = tuple(argv)

@@ -23,8 +23,8 @@ from claude_comms.background.backends.claude_code._failures import (
     reason_of,
     refused_key,
 )
-from claude_comms.background.backends.claude_code._usage import UsageMeter, as_mapping
 from claude_comms.errors import TurnFailedError
+from claude_comms.jsonable import as_mapping
 from claude_comms.text import one_line, shorten
 from claude_comms.types import CLAUDE_CODE, Delta, Retried
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from claude_comms.background.backends.claude_code._confinement import Confinement
+    from claude_comms.background.backends.claude_code._usage import UsageMeter
+    from claude_comms.background.backends.claude_runtime.confinement import Confinement
     from claude_comms.errors import BackendError
     from claude_comms.types import Emit, Usage
 

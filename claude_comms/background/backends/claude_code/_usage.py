@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from claude_comms.jsonable import as_mapping
 from claude_comms.types import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["UsageMeter", "as_mapping"]
+__all__ = ["UsageMeter"]
 
 
 class UsageMeter:
@@ -95,8 +96,3 @@ def _from_api(figures: Mapping[str, Any], before: Usage) -> Usage:
 def _count(figures: Mapping[str, Any], name: str, otherwise: int) -> int:
     value = figures.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else otherwise
-
-
-def as_mapping(value: object) -> Mapping[str, Any]:
-    """A JSON object, or an empty one in place of anything else."""
-    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}

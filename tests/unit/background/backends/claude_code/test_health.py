@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from claude_comms.background.backends.claude_code import ClaudeCodeBackend, _backend
-from claude_comms.background.backends.claude_code._binary import find_binary, read_version
+from claude_comms.background.backends.claude_runtime.binary import find_binary, read_version
 from claude_comms.errors import BackendUnavailableError
 from claude_comms.types import InstanceSpec, Pair
 

@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from claude_comms.background.backends.claude_code._interactive import turns_in
-from claude_comms.background.backends.claude_code._transcript import (
+from claude_comms.background.backends.claude_runtime.transcript import (
     branch_off,
     find_transcript,
     recalls,

@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from claude_comms.background.backends.claude_code._leases import Lease, Leases
-from claude_comms.background.backends.claude_code._orphans import MARK, kill_marked
-from claude_comms.background.backends.claude_code._transcript import find_transcript
+from claude_comms.background.backends.claude_runtime.leases import Lease, Leases
+from claude_comms.background.backends.claude_runtime.orphans import MARK, kill_marked
+from claude_comms.background.backends.claude_runtime.transcript import find_transcript
 from claude_comms.files import private_dir
 
 if TYPE_CHECKING:

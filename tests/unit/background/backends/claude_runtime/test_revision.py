@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from claude_comms.background.backends.claude_code._revision import git_revision
+from claude_comms.background.backends.claude_runtime.revision import git_revision
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""One Claude Code process of ours: its three streams, its death, and its end."""
+"""A process of ours: its three streams, its death, and its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from claude_comms.background.backends.claude_code._orphans import MARK, kill_marked
+from claude_comms.background.backends.claude_runtime.orphans import MARK, kill_marked
 from claude_comms.errors import BackendCrashedError, BackendProtocolError, BackendUnavailableError
 from claude_comms.text import printable, shorten
 from claude_comms.types import CLAUDE_CODE
@@ -24,7 +24,7 @@ from claude_comms.types import CLAUDE_CODE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ClaudeProcess"]
+__all__ = ["LaunchedProcess"]
 
 _LAUNCHER = Path(__file__).with_name("_launcher.py")
 _LONGEST_LINE_BYTES = 32 * 1024 * 1024
@@ -34,14 +34,18 @@ _EXIT_GRACE_S = 0.5
 _KILL_WAIT_S = 0.5
 
 
-class ClaudeProcess:
+class LaunchedProcess:
     """A program under the launcher, in a process group of its own. All methods belong to one event loop.
+
+    `name` is what errors call it, and `backend` the one that they belong to.
 
     Lines of its stdout come from `read_line`; the last 8 kB of its stderr are kept for errors. Its death is seen
     at once (pidfd on Linux, the end of stdout elsewhere), whoever else may hold its pipes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "Claude Code", *, backend: str = CLAUDE_CODE) -> None:
+        self._name = name
+        self._backend = backend
         self._popen: subprocess.Popen[bytes] | None = None
         self._stdout = asyncio.StreamReader(limit=_LONGEST_LINE_BYTES)
         self._stdin: asyncio.StreamWriter | None = None
@@ -81,8 +85,9 @@ class ClaudeProcess:
         except OSError as error:
             self._close_lifeline()
             raise BackendUnavailableError(
-                f"cannot start Claude Code in {directory}: {error.strerror or error}. Check that the directory exists.",
-                backend=CLAUDE_CODE,
+                f"cannot start {self._name} in {directory}: {error.strerror or error}."
+                " Check that the directory exists.",
+                backend=self._backend,
             ) from error
         finally:
             os.close(lifeline)
@@ -160,8 +165,8 @@ class ClaudeProcess:
             return await self._ended(error.partial)
         except asyncio.LimitOverrunError as error:
             raise BackendProtocolError(
-                f"Claude Code wrote a line of more than {_LONGEST_LINE_BYTES >> 20} MB. Ask again on a new process.",
-                backend=CLAUDE_CODE,
+                f"{self._name} wrote a line of more than {_LONGEST_LINE_BYTES >> 20} MB. Ask again on a new process.",
+                backend=self._backend,
             ) from error
         # What was received counts from when it is read: who reads it may have been slow.
         self.expect_quiet(0)
@@ -196,10 +201,10 @@ class ClaudeProcess:
         tail = self.stderr_tail
         said = f" It said: {shorten(tail, 500)}" if tail else ""
         return BackendCrashedError(
-            f"Claude Code {self._how} in the middle of its work.{said} The next question starts a new process.",
+            f"{self._name} {self._how} in the middle of its work.{said} The next question starts a new process.",
             exit_code=code,
             stderr_tail=tail,
-            backend=CLAUDE_CODE,
+            backend=self._backend,
         )
 
     # --- end ---
@@ -322,7 +327,7 @@ class ClaudeProcess:
 class _Lines(asyncio.StreamReaderProtocol):
     """Feeds stdout to the reader, and the reader's clock."""
 
-    def __init__(self, process: ClaudeProcess, reader: asyncio.StreamReader) -> None:
+    def __init__(self, process: LaunchedProcess, reader: asyncio.StreamReader) -> None:
         super().__init__(reader)
         self._process = process
 
@@ -334,7 +339,7 @@ class _Lines(asyncio.StreamReaderProtocol):
 class _Tail(asyncio.Protocol):
     """Keeps the end of stderr."""
 
-    def __init__(self, process: ClaudeProcess) -> None:
+    def __init__(self, process: LaunchedProcess) -> None:
         self._process = process
 
     def data_received(self, data: bytes) -> None:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
 
-from claude_comms.background.backends.claude_code._launch import new_session_id
-from claude_comms.background.backends.claude_code._transcript import find_transcript, lead_to, recalls, write_transcript
-from claude_comms.errors import BackendProtocolError
+from claude_comms.background.backends.claude_runtime.transcript import (
+    find_transcript,
+    lead_to,
+    recalls,
+    write_transcript,
+)
+from claude_comms.errors import BackendProtocolError, BackendUnavailableError
 from claude_comms.types import CLAUDE_CODE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from claude_comms.background.backends.claude_code._leases import Lease
-    from claude_comms.background.backends.claude_code._workspace import Workspace
-    from claude_comms.types import TurnRequest
+    from claude_comms.background.backends.claude_runtime.leases import Lease
+    from claude_comms.background.backends.claude_runtime.workspace import Workspace
+    from claude_comms.types import InstanceSpec, TurnRequest
 
-__all__ = ["Place", "find_place", "handle_parts"]
+__all__ = ["Place", "find_place", "handle_parts", "new_session_id", "require_directory"]
 
 _LEASE_WAIT_S = 1.0
 """For another turn to give the session up. Longer would only delay: two questions in one conversation are rare."""
@@ -96,3 +101,25 @@ def handle_parts(handle: str) -> tuple[str, str]:
     """A handle's session id, and the row that the session ended in; empty where it does not say."""
     session_id, _, position = handle.partition("@")
     return session_id, position
+
+
+def new_session_id() -> str:
+    """An id for a session that does not exist yet."""
+    return str(uuid.uuid4())
+
+
+def require_directory(spec: InstanceSpec) -> None:
+    """BackendUnavailableError where the module has a path and no process can sit there."""
+    if spec.directory is None:
+        return
+    try:
+        if spec.directory.is_dir():
+            return
+        reason = "is not a directory"
+    except OSError as error:
+        reason = f"cannot be looked at ({error.strerror or error})"
+    raise BackendUnavailableError(
+        f"the path of {spec.pair.target} {reason}: {spec.directory}."
+        f" Correct it: claude-comms register-module {spec.pair.target} --path DIR",
+        backend=CLAUDE_CODE,
+    )

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_comms.background.backends.claude_code._confinement import Confinement
-from claude_comms.background.backends.claude_code._secrets import SECRET_NAMES, deny_rules, secret_in
+from claude_comms.background.backends.claude_runtime.confinement import Confinement
+from claude_comms.background.backends.claude_runtime.secret_names import SECRET_NAMES, deny_rules, secret_in
 from claude_comms.errors import PermissionDeniedError
 from claude_comms.mcp_servers import McpServer
 from claude_comms.types import InstanceSpec, Pair

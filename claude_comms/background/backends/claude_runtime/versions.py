@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from claude_comms.background.backends.claude_code._binary import MINIMUM_VERSION, dotted, read_version
-from claude_comms.background.backends.claude_code._usage import as_mapping
+from claude_comms.background.backends.claude_runtime.binary import MINIMUM_VERSION, dotted, read_version
 from claude_comms.errors import BackendUnavailableError, ConfigError
 from claude_comms.files import private_dir, write_private
+from claude_comms.jsonable import as_mapping
 from claude_comms.types import CLAUDE_CODE
 
 if TYPE_CHECKING:

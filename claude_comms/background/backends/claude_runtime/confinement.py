@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from claude_comms.background.backends.claude_code._secrets import secret_in
+from claude_comms.background.backends.claude_runtime.secret_names import secret_in
 from claude_comms.errors import PermissionDeniedError
 from claude_comms.mcp_servers import MCP_GRANT, McpServer, how_to_define
 from claude_comms.text import shorten

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from claude_comms.background.backends.claude_code._process import ClaudeProcess
+from claude_comms.background.backends.claude_runtime.process import LaunchedProcess
 from claude_comms.errors import BackendProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    Start = Callable[[str], Awaitable[ClaudeProcess]]
+    Start = Callable[[str], Awaitable[LaunchedProcess]]
 
 pytestmark = pytest.mark.anyio
 
@@ -30,10 +30,10 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    processes: list[ClaudeProcess] = []
+    processes: list[LaunchedProcess] = []
 
-    async def start(program: str) -> ClaudeProcess:
-        processes.append(ClaudeProcess())
+    async def start(program: str) -> LaunchedProcess:
+        processes.append(LaunchedProcess())
         await processes[-1].start(
             [sys.executable, "-I", "-S", "-c", program], directory=tmp_path, environment={"PATH": os.defpath}
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from claude_comms.background.backends.claude_code._versions import Versions
+from claude_comms.background.backends.claude_runtime.versions import Versions
 from claude_comms.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
