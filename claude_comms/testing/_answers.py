@@ -63,6 +63,8 @@ class Answer:
     """Before the first byte."""
     pause_s: float | Sequence[float] = 0.0
     """Before each delta of a streamed answer, or one number for each; the last one holds for the rest."""
+    torn: int | None = None
+    """A seed: the bytes of a streamed answer go out in chunks of random sizes, cut within characters, too."""
 
     @property
     def content(self) -> tuple[Block, ...]:

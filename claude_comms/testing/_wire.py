@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +47,9 @@ _ERROR_TYPES = {
     413: "request_too_large", 429: "rate_limit_error", 504: "timeout_error", 529: "overloaded_error",
 }  # fmt: skip
 LAST_CHUNK = b"0\r\n\r\n"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LARGEST_TORN_BYTES = 300
+_TORN_WAIT_S = 0.0002
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,12 @@ def healthy(exchange: Exchange) -> Iterator[Step]:
     """The response without any fault."""
     yield Wait(exchange.answer.delay_s)
     yield Send(exchange.head)
-    yield from sent(exchange.pieces())
+    torn = exchange.answer.torn
+    if exchange.streaming and torn is not None:
+        dice = random.Random(torn)  # noqa: S311 - the same tears for the same seed
+        yield from _torn(b"".join(piece.data for piece in exchange.pieces()), dice)
+    else:
+        yield from sent(exchange.pieces())
     yield Send(LAST_CHUNK)
 
 
@@ -139,6 +149,17 @@ def sent(pieces: Iterable[Piece]) -> Iterator[Step]:
         if piece.pause_s:
             yield Wait(piece.pause_s)
         yield Send(chunk(piece.data))
+
+
+def _torn(data: bytes, dice: random.Random) -> Iterator[Step]:
+    """Chunks of random sizes; some go out on their own, so that the receiver sees them apart."""
+    start = 0
+    while start < len(data):
+        size = dice.randint(1, dice.choice((3, 30, _LARGEST_TORN_BYTES)))
+        yield Send(chunk(data[start : start + size]))
+        if dice.random() < 0.3:
+            yield Wait(_TORN_WAIT_S)
+        start += size
 
 
 def head(status: int, headers: Mapping[str, str], *, length: int | None = None) -> bytes:
@@ -156,7 +177,9 @@ def chunk(data: bytes) -> bytes:
 
 def event(kind: str, **fields: Any) -> bytes:
     """A server-sent event of the Messages API."""
-    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
+    document = json.dumps({"type": kind, **fields}, ensure_ascii=False)
+    document = _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
+    return f"event: {kind}\ndata: {document}\n\n".encode()
 
 
 def json_response(status: int, value: Any, headers: Mapping[str, str]) -> list[Step]:

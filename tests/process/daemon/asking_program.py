@@ -1,6 +1,7 @@
 """Run by the tests: a program that asks through the daemon, one question for each line of its stdin.
 
-It prints JSON documents, one a line: each piece of an answer as it comes, then the reply or the error.
+An empty line begins another conversation. It prints JSON documents, one a line: each piece of an answer as it comes,
+then the reply or the error.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ def main(source: str, target: str) -> None:
     with create_communicator(source, use_background=True) as comm:
         for line in iter(sys.stdin.readline, ""):
             try:
+                if line == "\n":
+                    comm.create_conversation(target)
+                    continue
                 stream = comm.stream_message(target, line.rstrip("\n"))
                 for piece in stream:
                     say(piece=piece)
