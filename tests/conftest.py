@@ -13,7 +13,7 @@ from claude_comms.testing import plugin
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "claude_code_mcp_support"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
