@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +15,7 @@ from claude_comms.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from claude_comms.testing import LoopbackAPI
 
@@ -97,12 +96,7 @@ def stock_bridge(home: Path, api: LoopbackAPI, command: Sequence[str], **more: A
 
 
 def told(request_body: Any) -> str:
-    """The prompt that Claude Code was started with: what the user says in the API's request, its own remarks with it."""
+    """What the user says in a request of Claude Code's: the prompt that it was started with, and remarks of its own."""
     users = [message for message in request_body["messages"] if message["role"] == "user"]
     content = users[-1]["content"]
     return content if isinstance(content, str) else "".join(block.get("text", "") for block in content)
-
-
-def dumped(value: Any) -> str:
-    """One line of JSON."""
-    return json.dumps(value, sort_keys=True)

@@ -154,6 +154,8 @@ class StockBridge:
             "ANTHROPIC_MODEL": model,
             # What each call leaves would hold the whole conversation, and nobody ever resumes it.
             "CLAUDE_CODE_SKIP_PROMPT_HISTORY": "1",
+            # Else it reads and sends what a text of another module names with an @.
+            "CLAUDE_CODE_DISABLE_FILE_MENTIONS": "1",
             # Claude Code refuses its bypass to root elsewhere.
             **({"IS_SANDBOX": "1"} if os.geteuid() == 0 else {}),
         }
