@@ -103,7 +103,7 @@ class StockSession:
 
     async def warm(self, request: TurnRequest) -> None:
         """Start the server. See `Warmable.warm`."""
-        self._closed = False
+        self._refuse_closed()
         self._folder_is_there()
         try:
             await self._connected(request)
@@ -155,7 +155,8 @@ class StockSession:
         """The answer to `prompt`. However it ends but with an answer, or with the server's word that there is none,
         nothing of the server is left.
         """
-        self._interrupted = self._closed = False
+        self._interrupted = False
+        self._refuse_closed()
         self._folder_is_there()
         with anyio.CancelScope(deadline=_deadline(request)) as turn:
             self._turn = turn
@@ -197,11 +198,12 @@ class StockSession:
         await connection.start(
             self._starter.server.command, directory=self._folder, environment=environment, within_s=START_S
         )
-        if self._closed:
-            raise BackendCrashedError(
-                "the session was closed before its server had started. Ask again.", backend=BRIDGE
-            )
+        self._refuse_closed()
         return connection
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise BackendCrashedError("the session has been closed. Ask again.", backend=BRIDGE)
 
     @property
     def _folder(self) -> Path:
