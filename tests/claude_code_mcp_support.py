@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -100,3 +102,18 @@ def told(request_body: Any) -> str:
     users = [message for message in request_body["messages"] if message["role"] == "user"]
     content = users[-1]["content"]
     return content if isinstance(content, str) else "".join(block.get("text", "") for block in content)
+
+
+@dataclass(frozen=True)
+class TinyServer:
+    """A backend over a tiny MCP server, and where that writes down what it is called with."""
+
+    backend: StockBridge
+    record: Path
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """What it was called with: pid, prompt, folder, variables."""
+        if not self.record.exists():
+            return []
+        return [json.loads(line) for line in self.record.read_text().splitlines()]
