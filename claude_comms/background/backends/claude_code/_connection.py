@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from claude_comms.background.backends.claude_runtime.confinement import Decision
     from claude_comms.background.backends.claude_runtime.leases import Lease
     from claude_comms.background.backends.claude_runtime.workspace import Workspace
+    from claude_comms.types import TurnRequest
 
 __all__ = ["Connection"]
 
@@ -237,6 +238,14 @@ class Connection:
         self._lease.release()
 
     # --- asking ---
+
+    def suits(self, request: TurnRequest) -> bool:
+        """Whether what was fixed when the process started is what the question needs."""
+        # The output limit too: kept, a small one would cut off later answers.
+        return (
+            self.launch.system == request.prompt.system_text
+            and self.launch.max_output_tokens == request.max_output_tokens
+        )
 
     async def send(self, text: str, *, model: str) -> None:
         """Put a question, which acts on nothing: no ``@path`` and no ``/command`` in it is looked at."""
