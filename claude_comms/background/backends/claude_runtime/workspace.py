@@ -84,6 +84,11 @@ class Scratch:
         return self.folder / "turn.json"
 
     @property
+    def token(self) -> Path:
+        """The file with what lets us, and nobody else, talk to a bridge process."""
+        return self.folder / "token"
+
+    @property
     def home(self) -> Path:
         """The home that all of this is below: ``HOME/claude-code/scratch/FOLDER``."""
         return self.folder.parents[2]
