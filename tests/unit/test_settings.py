@@ -292,5 +292,5 @@ def test_how_the_bridge_starts_comes_from_file_and_environment(
         ("claude-code-mcp",),
     )
     monkeypatch.setenv("CLAUDE_COMMS_BRIDGE_COMMAND", "other")
-    with pytest.raises(ConfigError, match="CLAUDE_COMMS_BRIDGE_COMMAND: not JSON. Set a JSON array"):
+    with pytest.raises(ConfigError, match="CLAUDE_COMMS_BRIDGE_COMMAND: not JSON"):
         Settings.load()
