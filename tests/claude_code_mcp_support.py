@@ -50,7 +50,7 @@ def claude_code_mcp(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]
         if not (folder / "done").exists():
             _install(npm, folder)
             (folder / "done").touch()
-    return node, str(script)
+    return node, str(script.resolve())
 
 
 def _install(npm: str, folder: Path) -> None:

@@ -55,8 +55,8 @@ async def test_the_oldest_turns_go_first_where_the_thread_is_too_long_and_that_i
 
 
 async def test_the_longest_prompt_that_is_allowed_reaches_claude_code(talk: Talk, api: LoopbackAPI) -> None:
-    empty, _ = stock_prompt(talk.request("").prompt)
-    question = "x" * (MOST_BYTES - len(empty))
+    short, _ = stock_prompt(talk.request("x").prompt)
+    question = "x" * (1 + MOST_BYTES - len(short))
     await talk.ask(question)
     assert told(api.requests.messages[-1].body).endswith(question)
 

@@ -122,13 +122,13 @@ async def test_closing_the_backend_ends_a_running_turn(talk: Talk, backend: Stoc
 
 async def test_a_death_between_turns_is_told_at_once(talk: Talk, session: StockSession) -> None:
     await talk.ask("First?")
+    told: list[str] = []
+
+    async def watch() -> None:
+        told.append(await session.died())
+
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
-            told: list[str] = []
-
-            async def watch() -> None:
-                told.append(await session.died())
-
             tasks.start_soon(watch)
             os.kill(running("server.js")[0], signal.SIGKILL)
     assert told == ["claude-code-mcp was killed by signal 9"]

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from claude_code_mcp_support import TinyServer
 
 pytestmark = pytest.mark.anyio
-Tiny = "Callable[[str], TinyServer]"
 
 
 async def test_another_server_with_the_tool_answers(
@@ -129,14 +128,14 @@ async def test_the_server_knows_nothing_of_ours_but_what_it_needs(
     tiny: Callable[[str], TinyServer], spec: InstanceSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_TOKEN", "secret-1")
-    monkeypatch.setenv("CLAUDE_COMMS_DAEMON", "secret-2")
+    monkeypatch.setenv("ANTHROPIC_OF_OURS", "secret-2")
     monkeypatch.setenv("MCP_CLAUDE_DEBUG", "true")
     monkeypatch.setenv("IS_SANDBOX", "secret-3")
     server = tiny("answers")
     await Talk(await server.backend.open(spec)).ask("What do you know?")
     known = server.calls[0]["variables"]
     home = str(tmp_path / "home" / "claude-code")
-    assert not {"GITHUB_TOKEN", "CLAUDE_COMMS_DAEMON", "MCP_CLAUDE_DEBUG", "CLAUDE_CODE_MAX_OUTPUT_TOKENS"} & set(known)
+    assert not {"GITHUB_TOKEN", "ANTHROPIC_OF_OURS", "MCP_CLAUDE_DEBUG", "CLAUDE_CODE_MAX_OUTPUT_TOKENS"} & set(known)
     assert not any("secret" in value for value in known.values())
     assert (known["HOME"], known["CLAUDE_CONFIG_DIR"]) == (f"{home}/home", f"{home}/config")
     assert known["CLAUDE_CLI_NAME"].startswith("/")

@@ -13,6 +13,7 @@ from mcp_types import CallToolResult, ImageContent, TextContent
 
 record, behaviour = Path(sys.argv[1]), sys.argv[2]
 server = MCPServer("tiny")
+wire = os.dup(1)  # from the moment that it serves, 1 is its stderr
 
 
 def answer(prompt: str, folder: str) -> CallToolResult:
@@ -23,7 +24,7 @@ def answer(prompt: str, folder: str) -> CallToolResult:
         os.write(2, b"out of luck\n")
         os._exit(3)
     if behaviour == "babbles":
-        os.write(1, b"debug: this is no message\n")
+        os.write(wire, b"debug: this is no message\n")
         time.sleep(60)
     if behaviour == "shows":
         return CallToolResult(content=[ImageContent(data="AA==", mime_type="image/png")])

@@ -19,7 +19,7 @@ from claude_comms.background.backends.claude_runtime.binary import Binary, dotte
 from claude_comms.background.backends.claude_runtime.place import require_directory
 from claude_comms.background.backends.claude_runtime.versions import Versions
 from claude_comms.background.backends.claude_runtime.workspace import CREDENTIALS, Workspace
-from claude_comms.background.backends.mcp_bridge._stock_places import StockServer, find_server, node_version
+from claude_comms.background.backends.mcp_bridge._stock_places import StockServer, find_server
 from claude_comms.background.backends.protocol import BackendHealth
 from claude_comms.errors import BackendUnavailableError, ClaudeCommsError, PermissionDeniedError
 from claude_comms.types import BRIDGE, BackendFeatures
@@ -102,8 +102,7 @@ class StockBridge:
             server, binary, version = await anyio.to_thread.run_sync(lambda: self._find(fresh=True))
             facts |= {"server": str(server), "binary": f"{binary.path} ({binary.origin})", "version": dotted(version)}
             if server.node is not None:
-                said = await anyio.to_thread.run_sync(node_version, server.node)
-                facts["Node"] = f"{server.node} ({said or 'gives no version'})"
+                facts["Node"] = str(server.node)
         except ClaudeCommsError as error:
             return self._unusable(error, facts)
         refusal = self._refusal()

