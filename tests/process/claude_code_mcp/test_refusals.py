@@ -73,7 +73,7 @@ async def test_the_environment_allows_it_as_the_file_does(
     health = await backend.health()
     assert health.usable
     assert health.facts["server"].endswith("/cat (bridge_command)")
-    assert health.facts["version"].startswith("2.")
+    assert health.facts["Claude Code"].startswith("2.")
     assert health.facts["grants"].startswith("not enforced")
 
 

@@ -7,8 +7,8 @@ name. It keeps nothing between calls and tells nothing but the answer's text.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -16,9 +16,10 @@ import anyio.to_thread
 
 from claude_comms.background.backends._login import login_variables
 from claude_comms.background.backends.claude_runtime.binary import Binary, dotted, find_binary, login_command
+from claude_comms.background.backends.claude_runtime.login import login_of, not_logged_in, unusable
 from claude_comms.background.backends.claude_runtime.place import require_directory
-from claude_comms.background.backends.claude_runtime.versions import Versions
-from claude_comms.background.backends.claude_runtime.workspace import CREDENTIALS, Workspace
+from claude_comms.background.backends.claude_runtime.versions import known_versions
+from claude_comms.background.backends.claude_runtime.workspace import Workspace
 from claude_comms.background.backends.mcp_bridge._stock_places import StockServer, find_server
 from claude_comms.background.backends.protocol import BackendHealth
 from claude_comms.errors import BackendUnavailableError, ClaudeCommsError, PermissionDeniedError
@@ -45,6 +46,15 @@ _WHY = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """All that a session needs to be there."""
+
+    server: StockServer
+    binary: Binary
+    version: tuple[int, int, int]
+
+
 class StockBridge:
     """Answers by an MCP server of its own for each session, that starts Claude Code anew for each question.
 
@@ -55,9 +65,7 @@ class StockBridge:
         self._settings = settings
         self._variables = login_variables(settings)
         self._workspace = Workspace(settings.home)
-        self._versions = Versions(settings.home / "claude-code" / "versions.json")
-        self._server: StockServer | None = None
-        self._binary: Binary | None = None
+        self._found: _Found | None = None
         self._sessions: set[StockSession] = set()
 
     @property
@@ -84,36 +92,33 @@ class StockBridge:
                 " Ask without grants, or set bridge_server to claude-comms-bridge, which keeps to them.",
                 grant=spec.grants[0],
             )
-        try:
-            require_directory(spec)
-            self._server, self._binary, _ = await anyio.to_thread.run_sync(self._find, abandon_on_cancel=True)
-            await anyio.to_thread.run_sync(self._workspace.open)
-            module = await anyio.to_thread.run_sync(_session_module)
-        except BackendUnavailableError as error:
-            raise BackendUnavailableError(str(error), backend=BRIDGE) from error
+        require_directory(spec, backend=BRIDGE)
+        self._found = await anyio.to_thread.run_sync(lambda: self._find({}), abandon_on_cancel=True)
+        await anyio.to_thread.run_sync(self._workspace.open)
+        module = await anyio.to_thread.run_sync(_session_module)
         session: StockSession = module.StockSession(self, spec)
         self._sessions.add(session)
         return session
 
     async def health(self) -> BackendHealth:
         """Whether it is allowed, and server, Node, Claude Code and a login are there. Asks nobody."""
-        facts = {"server": _NAME, "grants": _UNCONFINED}
+        facts: dict[str, str] = {}
         try:
-            server, binary, version = await anyio.to_thread.run_sync(lambda: self._find(fresh=True))
-            facts |= {"server": str(server), "binary": f"{binary.path} ({binary.origin})", "version": dotted(version)}
-            if server.node is not None:
-                facts["Node"] = str(server.node)
+            found = await anyio.to_thread.run_sync(lambda: self._find(facts, fresh=True))
         except ClaudeCommsError as error:
-            return self._unusable(error, facts)
+            health = unusable(error, facts)
+        else:
+            health = self._health(found, facts)
         refusal = self._refusal()
-        if refusal:
-            return BackendHealth(usable=False, reason=_WHY, hint=refusal, facts=facts)
-        credentials = self._credentials()
-        if credentials is None:
-            hint = f"Set ANTHROPIC_API_KEY, or log in: {login_command(binary.path, self._workspace.config)}"
-            return BackendHealth(usable=False, reason="nobody is logged in to Claude Code", hint=hint, facts=facts)
-        reason = f"{_NAME} ({server.origin}) with Claude Code {dotted(version)}, {credentials}, unconfined as you allow"
-        return BackendHealth(usable=True, reason=reason, facts=facts)
+        # First, whatever else is missing: that is the user's to decide.
+        return BackendHealth(usable=False, reason=_WHY, hint=refusal, facts=facts) if refusal else health
+
+    def _health(self, found: _Found, facts: dict[str, str]) -> BackendHealth:
+        login = login_of(self._variables, self._workspace)
+        if login is None:
+            return not_logged_in(self._workspace, found.binary, facts)
+        reason = f"{_NAME} from {found.server.origin} may use its permission bypass, as you allow; {login}"
+        return BackendHealth(usable=True, reason=reason, facts={**facts, "grants": _UNCONFINED})
 
     async def close(self) -> None:
         """Stop every server that is left. May be called twice."""
@@ -124,17 +129,14 @@ class StockBridge:
     # --- what sessions need ---
 
     @property
-    def server(self) -> StockServer:
-        """How the server is started. Known once a session has been opened."""
-        if self._server is None:
-            raise BackendUnavailableError("no session has been opened yet.", backend=BRIDGE)
-        return self._server
+    def command(self) -> tuple[str, ...]:
+        """What starts a server. Known once a session has been opened."""
+        return self._known.server.command
 
     @property
     def login(self) -> str:
         """What a user types to log Claude Code in."""
-        binary = Path("claude") if self._binary is None else self._binary.path
-        return login_command(binary, self._workspace.config)
+        return login_command(self._known.binary.path, self._workspace.config)
 
     def scratch(self) -> Scratch:
         """A new directory for one server."""
@@ -149,7 +151,7 @@ class StockBridge:
         return {
             **dict(spec.environment),
             **ours,
-            "CLAUDE_CLI_NAME": "" if self._binary is None else str(self._binary.path.absolute()),
+            "CLAUDE_CLI_NAME": str(self._known.binary.path.absolute()),
             "ANTHROPIC_MODEL": model,
             # What each call leaves would hold the whole conversation, and nobody ever resumes it.
             "CLAUDE_CODE_SKIP_PROMPT_HISTORY": "1",
@@ -175,31 +177,30 @@ class StockBridge:
             return f"An argument cannot allow that, only you in your configuration can. {own}; {allow}."
         return ""
 
-    def _find(self, *, fresh: bool = False) -> tuple[StockServer, Binary, tuple[int, int, int]]:
+    @property
+    def _known(self) -> _Found:
+        if self._found is None:
+            raise BackendUnavailableError("no session has been opened yet.", backend=BRIDGE)
+        return self._found
+
+    def _find(self, facts: dict[str, str], *, fresh: bool = False) -> _Found:
+        """All that is needed; `facts` gets what is there. BackendUnavailableError names what is not."""
         server = find_server(self._settings)
-        binary = find_binary(self._settings.claude_code_binary)
+        facts["server"] = str(server)
+        facts["Node"] = str(server.node or "as the command finds it")
+        setting = self._settings.claude_code_binary
+        binary = find_binary(setting)
         if binary is None:
-            setting = self._settings.claude_code_binary
             where = f"at {setting}" if setting is not None else "beside the Agent SDK or on PATH"
             raise BackendUnavailableError(
                 f"no Claude Code binary {where}. Install Claude Code, or set claude_code_binary to it.", backend=BRIDGE
             )
-        return server, binary, self._versions.accepted(binary.path, fresh=fresh)
-
-    def _credentials(self) -> str | None:
-        """Where the login comes from, or None. Never what it is."""
-        for name in CREDENTIALS:
-            if self._variables.get(name) or os.environ.get(name):
-                return f"with {name}"
-        return "logged in" if self._workspace.credentials.is_file() else None
-
-    def _unusable(self, error: ClaudeCommsError, facts: dict[str, str]) -> BackendHealth:
-        """What is missing; where it is not allowed either, that first: it is the user's to decide."""
-        reason, _, hint = str(error).partition(". ")
-        refusal = self._refusal()
-        if refusal:
-            return BackendHealth(usable=False, reason=_WHY, hint=refusal, facts={**facts, "server": reason})
-        return BackendHealth(usable=False, reason=reason, hint=hint, facts=facts)
+        try:
+            version = known_versions(self._settings.home).accepted(binary.path, fresh=fresh)
+        except BackendUnavailableError as error:
+            raise BackendUnavailableError(str(error), backend=BRIDGE) from error
+        facts["Claude Code"] = f"{dotted(version)} at {binary.path} ({binary.origin})"
+        return _Found(server, binary, version)
 
 
 def _session_module() -> ModuleType:

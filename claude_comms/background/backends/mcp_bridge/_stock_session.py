@@ -20,11 +20,10 @@ from claude_comms.errors import (
 from claude_comms.types import BRIDGE, Delta, TurnResult, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from claude_comms.background.backends.claude_runtime.workspace import Scratch
-    from claude_comms.background.backends.mcp_bridge._stock_places import StockServer
     from claude_comms.types import Emit, InstanceSpec, TurnRequest
 
 __all__ = ["StockSession"]
@@ -43,7 +42,7 @@ class Starter(Protocol):
     def login(self) -> str: ...
 
     @property
-    def server(self) -> StockServer: ...
+    def command(self) -> Sequence[str]: ...
 
     def scratch(self) -> Scratch: ...
 
@@ -104,7 +103,7 @@ class StockSession:
     async def warm(self, request: TurnRequest) -> None:
         """Start the server. See `Warmable.warm`."""
         self._refuse_closed()
-        self._folder_is_there()
+        require_directory(self._spec, backend=BRIDGE)
         try:
             await self._connected(request)
         except GeneratorExit:
@@ -157,7 +156,7 @@ class StockSession:
         """
         self._interrupted = False
         self._refuse_closed()
-        self._folder_is_there()
+        require_directory(self._spec, backend=BRIDGE)
         with anyio.CancelScope(deadline=_deadline(request)) as turn:
             self._turn = turn
             try:
@@ -179,12 +178,6 @@ class StockSession:
             raise interrupted()
         raise DeadlineExceededError("claude-code-mcp did not answer by the deadline. Allow more time.")
 
-    def _folder_is_there(self) -> None:
-        try:
-            require_directory(self._spec)
-        except BackendUnavailableError as error:
-            raise BackendUnavailableError(str(error), backend=BRIDGE) from error
-
     async def _connected(self, request: TurnRequest) -> StockConnection:
         """A running server whose Claude Code uses the question's model."""
         connection = self._connection
@@ -195,9 +188,7 @@ class StockSession:
         self._scratch = self._starter.scratch()
         self._arrived.set()
         environment = self._starter.environment(self._scratch, self._spec, request.model)
-        await connection.start(
-            self._starter.server.command, directory=self._folder, environment=environment, within_s=START_S
-        )
+        await connection.start(self._starter.command, directory=self._folder, environment=environment, within_s=START_S)
         self._refuse_closed()
         return connection
 
