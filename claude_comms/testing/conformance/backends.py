@@ -17,6 +17,7 @@ should have them all. Tests are async and run by anyio's pytest plugin.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -375,6 +376,19 @@ class BackendConformance:
             with pytest.raises(PermissionDeniedError) as caught:
                 await backend.open(wanted)
             assert caught.value.grant == "Read"
+
+    async def test_a_question_whose_cost_is_limited_is_refused_where_nobody_knows_it(
+        self, backend: Backend, session: Session
+    ) -> None:
+        self.arrange()
+        limited = replace(make_request(), max_cost_usd=1.0)
+        if backend.features.metered:
+            assert (await session.ask(limited, Heard())).text
+            return
+        with pytest.raises(ClaudeCommsError):
+            await session.ask(limited, Heard())
+        self.forget()
+        assert (await self.ask(session)).usage == Usage()
 
     async def test_a_session_is_found_again_by_its_handle(self, backend: Backend, session: Session) -> None:
         handle = (await self.ask(session)).session_handle

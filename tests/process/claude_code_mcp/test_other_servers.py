@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -132,11 +133,12 @@ async def test_the_server_knows_nothing_of_ours_but_what_it_needs(
     monkeypatch.setenv("MCP_CLAUDE_DEBUG", "true")
     monkeypatch.setenv("IS_SANDBOX", "secret-3")
     server = tiny("answers")
-    await Talk(await server.backend.open(spec)).ask("What do you know?")
+    own = replace(spec, environment=(("HOME", "/tmp"), ("TABLES", "blue")))
+    await Talk(await server.backend.open(own)).ask("What do you know?")
     known = server.calls[0]["variables"]
     home = str(tmp_path / "home" / "claude-code")
     assert not {"GITHUB_TOKEN", "ANTHROPIC_OF_OURS", "MCP_CLAUDE_DEBUG", "CLAUDE_CODE_MAX_OUTPUT_TOKENS"} & set(known)
     assert not any("secret" in value for value in known.values())
     assert (known["HOME"], known["CLAUDE_CONFIG_DIR"]) == (f"{home}/home", f"{home}/config")
     assert known["CLAUDE_CLI_NAME"].startswith("/")
-    assert known["ANTHROPIC_MODEL"] == MODEL
+    assert (known["ANTHROPIC_MODEL"], known["TABLES"]) == (MODEL, "blue")

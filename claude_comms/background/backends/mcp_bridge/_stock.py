@@ -75,8 +75,8 @@ class StockBridge:
 
     @property
     def features(self) -> BackendFeatures:
-        """A turn can be stopped, and a shape asked for. No grants, no pieces, no sessions that outlive a call."""
-        return BackendFeatures(interrupt=True, structured=True)
+        """A turn can be stopped, and a shape asked for. No grants, pieces or sessions, and no costs that are told."""
+        return BackendFeatures(interrupt=True, structured=True, metered=False)
 
     async def open(self, spec: InstanceSpec) -> StockSession:
         """A session whose server starts with the first question. See `Backend.open`.
