@@ -108,3 +108,13 @@ async def test_what_the_api_says_is_told_and_the_next_question_is_answered(talk:
         await talk.ask("Anyone?")
     assert (caught.value.reason, caught.value.retryable) == ("billing", False)
     assert (await talk.ask("Anyone now?")).text == "Answer to Anyone now?"
+
+
+async def test_a_long_answer_that_the_server_has_damaged_is_no_answer(talk: Talk, api: LoopbackAPI) -> None:
+    api.answer("aä" * 60_000)
+    with pytest.raises(TurnFailedError, match="loses characters") as caught:
+        await talk.ask("At length?")
+    assert caught.value.reason == "damaged"
+    assert "\ufffd" in caught.value.partial
+    api.answer("aä" * 20_000)
+    assert (await talk.ask("Shorter?")).text == "aä" * 20_000

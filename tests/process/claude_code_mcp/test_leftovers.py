@@ -13,6 +13,7 @@ import anyio.to_thread
 import pytest
 from claude_code_support import descendants
 
+from claude_comms.background._detached import Detached
 from claude_comms.errors import BackendCrashedError, ClaudeCommsError, DeadlineExceededError, TurnFailedError
 from claude_comms.testing import Fault
 
@@ -118,6 +119,21 @@ async def test_closing_the_backend_ends_a_running_turn(talk: Talk, backend: Stoc
     assert isinstance(await ended(talk, api, backend.close), BackendCrashedError)
     with pytest.raises(BackendCrashedError, match="has been closed"):
         await talk.ask("Still there?")
+
+
+async def test_a_turn_that_is_let_go_of_where_it_stands_leaves_no_process(talk: Talk, api: LoopbackAPI) -> None:
+    api.fail(Fault.stall(after=0))
+
+    async def ask() -> None:
+        await talk.ask("How long?")
+
+    turn = Detached(ask())
+    await under_way(api)
+    turn.let_go()
+    assert await turn.wait(10)
+    with anyio.fail_after(10):
+        while running("server.js") or running("--dangerously-skip-permissions"):
+            await anyio.sleep(0.01)
 
 
 async def test_a_death_between_turns_is_told_at_once(talk: Talk, session: StockSession) -> None:

@@ -31,6 +31,10 @@ __all__ = ["StockSession"]
 START_S = 30.0
 """For a new server to answer."""
 
+_BLOCK_BYTES = 64 * 1024
+_TORN = "\ufffd"
+"""What stands for half a character. An answer may hold one of its own: then it is refused without need."""
+
 UNKNOWN = "unknown"
 """The stop reason: the server does not tell why an answer ended."""
 
@@ -244,10 +248,22 @@ def _refuse_limited(request: TurnRequest) -> None:
 
 
 def _whole(text: str) -> str:
-    """The answer in what `claude -p` printed: it ends the last line where the answer did not."""
+    """The answer in what `claude -p` printed: it ends the last line where the answer did not.
+
+    TurnFailedError for none, and for one that is not what Claude Code said: the server reads that in blocks, and
+    decodes each by itself.
+    """
     answer = text if text.endswith("\n\n") else text.removesuffix("\n")
     if not answer:
         raise TurnFailedError(
             "claude-code-mcp answered nothing. Ask again.", reason="cut", backend=BRIDGE, retryable=True
+        )
+    if _TORN in answer and len(answer.encode()) > _BLOCK_BYTES:
+        raise TurnFailedError(
+            "claude-code-mcp has damaged the answer: of one longer than 64 KiB it loses characters at the seams."
+            " Ask for something shorter, or set bridge_server to claude-comms-bridge.",
+            reason="damaged",
+            partial=answer,
+            backend=BRIDGE,
         )
     return answer
