@@ -123,6 +123,7 @@ async def test_closing_the_backend_ends_a_running_turn(talk: Talk, backend: Stoc
 
 async def test_a_turn_that_is_let_go_of_where_it_stands_leaves_no_process(talk: Talk, api: LoopbackAPI) -> None:
     api.fail(Fault.stall(after=0))
+    before = descendants()
 
     async def ask() -> None:
         await talk.ask("How long?")
@@ -132,7 +133,7 @@ async def test_a_turn_that_is_let_go_of_where_it_stands_leaves_no_process(talk: 
     turn.let_go()
     assert await turn.wait(10)
     with anyio.fail_after(10):
-        while running("server.js") or running("--dangerously-skip-permissions"):
+        while descendants() - before:
             await anyio.sleep(0.01)
 
 
