@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from node_support import InstalledBridge, installed_bridge
 
 from claude_comms.testing import plugin
 
@@ -43,3 +44,9 @@ def no_credentials() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def only_this_machine(loopback_only: None) -> None:
     """The guard of the plugin, for every test."""
+
+
+@pytest.fixture(scope="session")
+def installed(request: pytest.FixtureRequest) -> InstalledBridge:
+    """Our bridge, with the packages that it needs."""
+    return installed_bridge(request.config)

@@ -331,7 +331,7 @@ class BridgeConnection:
 
     async def clear(self) -> bool:
         """Begin a new session in the same process, and hold its lease; False where that did not work."""
-        parameters = {**self.launch.parameters(), "reuse": self.session_id}
+        parameters = {**self.launch.parameters(), "session": self.session_id, "reuse": self.session_id}
         try:
             told = await self._call("open", parameters, timeout_s=_CLEAR_S)
         except (BackendError, TimeoutError):
