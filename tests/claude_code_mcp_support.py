@@ -1,73 +1,46 @@
-"""The stock claude-code-mcp from npm, installed once for a whole run of the tests; and the backend over it."""
+"""The stock claude-code-mcp from npm, installed once for all tests of a checkout; and the backend over it."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio.to_thread
 import pytest
 from filelock import FileLock
+from node_support import run_npm
 
+from claude_comms.background.backends.mcp_bridge._node import find_node
 from claude_comms.background.backends.mcp_bridge._stock import StockBridge
 from claude_comms.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from claude_comms.testing import LoopbackAPI
 
 PACKAGE = "@steipete/claude-code-mcp"
 VERSION = "1.10.12"
-_INSTALL_S = 110.0
-_PASSED_ON = {
-    "PATH", "HOME", "LANG", "LC_ALL", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
-    "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS",
-}  # fmt: skip
-
-_NPM_ENVIRONMENT = {
-    name: value for name, value in os.environ.items() if name in _PASSED_ON or name.lower().startswith("npm_config_")
-}
-"""As it was before the tests changed theirs: npm has to find the registry as its user has set it up."""
+_LEAN = ("--omit=optional", "--no-audit", "--no-fund", "--ignore-scripts")
 
 
 @pytest.fixture(scope="session")
-def claude_code_mcp(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """The command that starts it."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("claude-code-mcp needs node and npm on PATH")
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    folder /= "claude-code-mcp"
+def claude_code_mcp(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The command that starts it. npm installs it where that has not been done for this checkout."""
+    assert request.config.cache is not None
+    folder = Path(request.config.cache.mkdir("claude-comms-node")) / f"claude-code-mcp-{VERSION}"
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "complete").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            (folder / "package.json").write_text('{"private": true}')
+            run_npm(folder, "install", *_LEAN, f"{PACKAGE}@{VERSION}")
+            (folder / "complete").touch()
     script = folder / "node_modules" / PACKAGE / "dist" / "server.js"
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "done").exists():
-            _install(npm, folder)
-            (folder / "done").touch()
-    return node, str(script.resolve())
-
-
-def _install(npm: str, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    (folder / "package.json").write_text('{"private": true}')
-    done = subprocess.run(
-        [npm, "install", "--omit=optional", "--no-audit", "--no-fund", "--ignore-scripts", f"{PACKAGE}@{VERSION}"],
-        cwd=folder,
-        env=_NPM_ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_INSTALL_S,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"npm install ended with {done.returncode}: {done.stderr[-2000:]}")
+    return str(find_node().path), str(script.resolve())
 
 
 def allow_bypass(home: Path, *, more: str = "") -> None:
@@ -95,6 +68,12 @@ def stock_bridge(home: Path, api: LoopbackAPI, command: Sequence[str], **more: A
     """The backend, allowed."""
     allow_bypass(home)
     return StockBridge(stock_settings(home, api, command, **more))
+
+
+async def asked(api: LoopbackAPI, count: int) -> None:
+    """Wait until the API has had `count` questions."""
+    while len(api.requests.messages) < count:
+        await anyio.to_thread.run_sync(api.wait_for_requests, len(api.requests) + 1)
 
 
 def told(request_body: Any) -> str:

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from typing import TYPE_CHECKING
 
-import anyio.to_thread
 import pytest
-from claude_code_mcp_support import stock_bridge, told
+from claude_code_mcp_support import asked, stock_bridge, told
 
 from claude_comms.errors import ContextTooLargeError
 from claude_comms.testing.conformance import BackendConformance, make_request
@@ -47,7 +45,7 @@ class TestClaudeCodeMcp(BackendConformance):
         self.api.fail(Fault.stall(after=1))
 
     async def under_way(self, heard: Heard) -> None:
-        await anyio.to_thread.run_sync(partial(self.api.wait_for_requests, 1))
+        await asked(self.api, 1)
 
     def forget(self) -> None:
         self.api.reset()

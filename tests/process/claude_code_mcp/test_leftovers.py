@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 import pytest
+from claude_code_mcp_support import asked
 from claude_code_support import descendants
 
 from claude_comms.background._detached import Detached
@@ -45,7 +44,7 @@ def running(word: str) -> list[int]:
 async def ended(talk: Talk, api: LoopbackAPI, act: Callable[[], object]) -> ClaudeCommsError:
     """The error of a turn in which `act` is done once the API has its question and says no more."""
     api.fail(Fault.stall(after=0))
-    asked = len(api.requests.messages)
+    before = len(api.requests.messages)
     errors: list[ClaudeCommsError] = []
 
     async def ask() -> None:
@@ -57,16 +56,12 @@ async def ended(talk: Talk, api: LoopbackAPI, act: Callable[[], object]) -> Clau
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask)
-            await under_way(api)
+            await asked(api, before + 1)
             done = act()
             if hasattr(done, "__await__"):
                 await done  # type: ignore[misc]
-    assert len(api.requests.messages) == asked + 1
+    assert len(api.requests.messages) == before + 1
     return errors[0]
-
-
-async def under_way(api: LoopbackAPI) -> None:
-    await anyio.to_thread.run_sync(partial(api.wait_for_requests, len(api.requests) + 1))
 
 
 async def test_a_server_that_is_killed_in_a_turn_is_told_and_replaced(
@@ -103,7 +98,7 @@ async def test_a_cancelled_turn_leaves_no_process(talk: Talk, api: LoopbackAPI) 
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(talk.ask, "How long?")
-            await under_way(api)
+            await asked(api, 1)
             tasks.cancel_scope.cancel()
     assert running("server.js") == running("--dangerously-skip-permissions") == []
 
@@ -129,7 +124,7 @@ async def test_a_turn_that_is_let_go_of_where_it_stands_leaves_no_process(talk: 
         await talk.ask("How long?")
 
     turn = Detached(ask())
-    await under_way(api)
+    await asked(api, 1)
     turn.let_go()
     assert await turn.wait(10)
     with anyio.fail_after(10):
