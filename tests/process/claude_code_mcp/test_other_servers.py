@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -142,3 +143,17 @@ async def test_the_server_knows_nothing_of_ours_but_what_it_needs(
     assert (known["HOME"], known["CLAUDE_CONFIG_DIR"]) == (f"{home}/home", f"{home}/config")
     assert known["CLAUDE_CLI_NAME"].startswith("/")
     assert (known["ANTHROPIC_MODEL"], known["TABLES"]) == (MODEL, "blue")
+
+
+@pytest.mark.parametrize(("user", "told"), [(0, "1"), (1_000, None)])
+async def test_only_for_root_is_the_server_said_to_be_in_a_sandbox(
+    tiny: Callable[[str], TinyServer],
+    spec: InstanceSpec,
+    monkeypatch: pytest.MonkeyPatch,
+    user: int,
+    told: str | None,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    server = tiny("answers")
+    await Talk(await server.backend.open(spec)).ask("Who am I?")
+    assert server.calls[0]["variables"].get("IS_SANDBOX") == told
