@@ -6,7 +6,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self, cast, get_origin
 
 from pydantic import Field, SecretStr, ValidationError, ValidatorFunctionWrapHandler, field_validator
 from pydantic_settings import (
@@ -25,6 +25,7 @@ __all__ = ["Settings"]
 
 _PREFIX = "CLAUDE_COMMS_"
 _DEFAULT_MODEL = "claude-sonnet-5-5"
+_BRIDGE_SERVERS = ("claude-comms-bridge", "claude-code-mcp")
 
 
 class Settings(BaseSettings):
@@ -73,6 +74,19 @@ class Settings(BaseSettings):
     claude_code_warm: int = Field(default=8, ge=1)
     """Most Claude Code processes that stay warm without anything to do, at 100 to 200 MB each. Beyond that, the one
     idle longest ends; its next question resumes its session on a new one."""
+
+    bridge_server: str = "claude-comms-bridge"
+    """What the backend `bridge` talks to: our own bridge, or a stock `claude-code-mcp`."""
+
+    bridge_command: tuple[str, ...] = ()
+    """Program and arguments that start that server, where it is not to be the one that is found. In the environment
+    a JSON array."""
+
+    node_binary: Path | None = None
+    """The Node that runs it, where it is not to be the one on PATH or that of the extra `bridge`."""
+
+    allow_permission_bypass: tuple[str, ...] = ()
+    """Servers, by name, that may run Claude Code with its permission bypass: `claude-code-mcp` cannot do without."""
 
     mcp_servers: dict[McpServerName, McpServer] = Field(default_factory=dict[McpServerName, McpServer])
     """MCP servers by name, which a descriptor's `mcp:NAME` then lets an instance use. A table for each in the file:
@@ -155,6 +169,13 @@ class Settings(BaseSettings):
     def _split_path(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part for part in value.split(os.pathsep) if part)
+        return value
+
+    @field_validator("bridge_server")
+    @classmethod
+    def _known_server(cls, value: str) -> str:
+        if value not in _BRIDGE_SERVERS:
+            raise ValueError(f"{value!r} is unknown. Set {' or '.join(_BRIDGE_SERVERS)}")
         return value
 
     @field_validator("home", "descriptors")
@@ -260,7 +281,9 @@ def _environment(settings: type[BaseSettings]) -> dict[str, Any]:
         # Only tables are parsed there; pydantic-settings tells the field in its text alone.
         names = [name for name in settings.model_fields if f'"{name}"' in str(error)]
         where = ", ".join(_variable(name) for name in names) or "environment"
-        raise ConfigError(f"{where}: not JSON. Set its fields one by one: {where}__NAME.") from error
+        array = names and get_origin(settings.model_fields[names[0]].annotation) is tuple
+        hint = "Set a JSON array." if array else f"Set its fields one by one: {where}__NAME."
+        raise ConfigError(f"{where}: not JSON. {hint}") from error
     found = {_field_name(settings, name): value for name, value in found.items()}
     directories = os.environ.get(f"{_PREFIX}DESCRIPTORS")
     if directories:

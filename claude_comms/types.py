@@ -174,6 +174,8 @@ class BackendFeatures:
     """A running turn can be stopped from outside."""
     structured: bool = False
     """Answers in a given JSON shape can be asked for."""
+    metered: bool = True
+    """It is told what a turn used, so that tokens and cost can be limited."""
 
 
 # --- what is sent ------------------------------------------------------------------------------

@@ -7,13 +7,14 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from node_support import InstalledBridge, installed_bridge
 
 from claude_comms.testing import plugin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "claude_code_mcp_support"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,3 +44,9 @@ def no_credentials() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def only_this_machine(loopback_only: None) -> None:
     """The guard of the plugin, for every test."""
+
+
+@pytest.fixture(scope="session")
+def installed(request: pytest.FixtureRequest) -> InstalledBridge:
+    """Our bridge, with the packages that it needs."""
+    return installed_bridge(request.config)

@@ -101,8 +101,10 @@ class PriceTable:
         ) / _MILLION
 
     def priced(self, usage: Usage, model: str) -> Usage:
-        """`usage` with its cost by this table. A cost that the backend has told already stays."""
-        if usage.cost_usd is not None:
+        """`usage` with its cost by this table. A cost that the backend has told already stays; one of which nothing is
+        known, not even a token, stays unknown.
+        """
+        if usage.cost_usd is not None or not _tokens(usage):
             return usage
         cost = self.cost(
             model, usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.cache_write_tokens
@@ -130,6 +132,10 @@ class PriceTable:
                 spent=prompt_usd,
             )
         return tokens
+
+
+def _tokens(usage: Usage) -> int:
+    return usage.input_tokens + usage.output_tokens + usage.cache_read_tokens + usage.cache_write_tokens
 
 
 @cache

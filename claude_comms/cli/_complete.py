@@ -11,7 +11,7 @@ _BACKENDS = {
     "offline": "no model: quotes the target's descriptor",
     "api": "the Messages API",
     "claude-code": "Claude Code, in the target's directory",
-    "bridge": "an MCP server that asks Claude (not yet)",
+    "bridge": "Claude Code behind a Node bridge, or a stock claude-code-mcp",
 }
 _MOST = 50
 _PATIENCE_S = 2.0

@@ -233,6 +233,11 @@ class Asking:
                 f"the backend {route.backend} cannot answer in a given shape."
                 " Choose another backend (ANTHROPIC_API_KEY set: api), or leave the schema out."
             )
+        if self._cap.most_usd is not None and not features.metered:
+            raise ConfigError(
+                f"the backend {route.backend} is not told what a question costs, so its cost cannot be capped."
+                " Choose another backend, or leave the cost limit out."
+            )
 
     async def _repair(self, lease: Lease, route: Route, answered: _Answered) -> _Answered:
         """One more turn that names the exact problems."""

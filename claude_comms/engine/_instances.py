@@ -53,14 +53,14 @@ class LocalInstances:
         """A new instance of a pair of known modules, its session open and warm.
 
         Raises what the backend's opening raises; PermissionDeniedError for a grant that the target does not have;
-        ConfigError for a name that is none, and for a cost limit where the model's price is not known; StoreError
-        where it cannot be kept.
+        ConfigError for a name that is none, for a cost limit where the model's price is not known, and for any of
+        tokens or cost where the backend is not told them; StoreError where it cannot be kept.
         """
         _check_name(name)
         question = Question(pair.source, pair.target, _NOTHING, backend=backend, model=model)
         route = await self._router.route(question)
         spec = _narrowed(route.spec, grants, environment)
-        self._check_price(spec, limits)
+        self._check_limits(spec, limits)
         warm = await self._first_request(route, question)
         instance = await self._pool.start(spec, name, limits=limits, warm=warm)
         try:
@@ -122,8 +122,15 @@ class LocalInstances:
         await self.settle()
         return self._pool.info(instance)
 
-    def _check_price(self, spec: InstanceSpec, limits: InstanceLimits | None) -> None:
-        if limits is None or limits.max_cost_usd is None or spec.backend == OFFLINE or spec.model is None:
+    def _check_limits(self, spec: InstanceSpec, limits: InstanceLimits | None) -> None:
+        if limits is None or spec.backend == OFFLINE or (limits.max_cost_usd, limits.max_tokens) == (None, None):
+            return
+        if not self._router.features(spec.backend).metered:
+            raise ConfigError(
+                f"the backend {spec.backend} is not told what a turn uses, so neither tokens nor cost can be limited."
+                " Choose another backend, or leave these limits out."
+            )
+        if limits.max_cost_usd is None or spec.model is None:
             return
         if self._prices.price(spec.model) is None:
             raise ConfigError(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from claude_comms.conversations import ConversationStore, Thread
     from claude_comms.descriptors import BaseDescriptor, Module, Registry
     from claude_comms.settings import Settings
-    from claude_comms.types import Conversation
+    from claude_comms.types import BackendFeatures, Conversation
 
 __all__ = ["Route", "Router"]
 
@@ -90,6 +90,10 @@ class Router:
             self._grants(chosen, target),
             target.path,
         )
+
+    def features(self, backend: str) -> BackendFeatures:
+        """What the backend of that name can do."""
+        return self._backends(backend).features
 
     def check(self, pair: Pair) -> None:
         """UnknownModuleError where the target is not known; a source may have a path of its own to be drafted from."""

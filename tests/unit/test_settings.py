@@ -272,3 +272,25 @@ def test_secrets_of_a_wrong_mcp_server_are_in_no_error(toml: Callable[[str], Pat
     with pytest.raises(ConfigError) as caught:
         Settings.load()
     assert SECRET not in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_a_server_that_the_bridge_cannot_be_is_told(toml: Callable[[str], Path]) -> None:
+    path = toml('bridge_server = "other"\n')
+    with pytest.raises(ConfigError, match="Set claude-comms-bridge or claude-code-mcp") as caught:
+        Settings.load()
+    assert str(path) in str(caught.value)
+
+
+def test_how_the_bridge_starts_comes_from_file_and_environment(
+    toml: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml('bridge_command = ["node", "mine.mjs"]\nallow_permission_bypass = ["claude-code-mcp"]\n')
+    assert Settings.load().bridge_command == ("node", "mine.mjs")
+    monkeypatch.setenv("CLAUDE_COMMS_BRIDGE_COMMAND", '["other"]')
+    assert (Settings.load().bridge_command, Settings.load().allow_permission_bypass) == (
+        ("other",),
+        ("claude-code-mcp",),
+    )
+    monkeypatch.setenv("CLAUDE_COMMS_BRIDGE_COMMAND", "other")
+    with pytest.raises(ConfigError, match="CLAUDE_COMMS_BRIDGE_COMMAND: not JSON"):
+        Settings.load()

@@ -7,8 +7,9 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
+from claude_comms.background.backends._login import api_key, login_variables
 from claude_comms.background.backends.protocol import Backend, BackendHealth
-from claude_comms.errors import BackendUnavailableError, ClaudeCommsError, ConfigError
+from claude_comms.errors import ClaudeCommsError, ConfigError
 from claude_comms.types import API, BRIDGE, CLAUDE_CODE, OFFLINE
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ __all__ = ["ENTRY_POINTS", "Choice", "backend_names", "choose_backend", "claude_
 
 ENTRY_POINTS = "claude_comms.backends"
 """The entry point group for other backends: each names a callable that takes the Settings and returns a Backend."""
-
-_NOT_YET = {BRIDGE: "this version has no backend bridge yet"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,8 @@ def backend_names() -> list[str]:
 def make_backend(name: str, settings: Settings) -> Backend:
     """The backend of that name. Its libraries are imported now; nothing is connected yet.
 
-    ConfigError for a name that nobody knows, or an entry point that makes no backend; BackendUnavailableError for
-    one that this version does not have.
+    ConfigError for a name that nobody knows, or an entry point that makes no backend.
     """
-    if name in _NOT_YET:
-        raise BackendUnavailableError(f"{_NOT_YET[name]}. Use {API} or {OFFLINE}.", backend=name)
     if name in _BUILT_IN:
         return _BUILT_IN[name](settings)
     entry_point = _registered().get(name)
@@ -65,7 +61,7 @@ def choose_backend(settings: Settings, *, target_path: Path | None) -> Choice:
     claude_code = claude_code_health(settings)
     if claude_code.usable and target_path is not None:
         return Choice(CLAUDE_CODE, f"the target has a path, and {claude_code.reason}")
-    if _key(settings) is not None:
+    if api_key(settings) is not None:
         return Choice(API, f"ANTHROPIC_API_KEY is set, and {_unused(claude_code, target_path)}")
     if claude_code.usable:
         return Choice(CLAUDE_CODE, f"ANTHROPIC_API_KEY is not set, and {claude_code.reason}")
@@ -78,7 +74,7 @@ def claude_code_health(settings: Settings) -> BackendHealth:
     Blocks for 3 s at most where a binary is met for the first time: it is asked for its version, once.
     """
     module = import_module("claude_comms.background.backends.claude_code")
-    return module.look_for_claude_code(settings.home, settings.claude_code_binary, _variables(settings))
+    return module.look_for_claude_code(settings.home, settings.claude_code_binary, login_variables(settings))
 
 
 def _unused(claude_code: BackendHealth, target_path: Path | None) -> str:
@@ -93,7 +89,9 @@ def _offline(_settings: Settings) -> Backend:
 
 def _api(settings: Settings) -> Backend:
     module = import_module("claude_comms.background.backends.messages_api")
-    return module.MessagesApiBackend(api_key=_key(settings), base_url=settings.anthropic_base_url, retry=settings.retry)
+    return module.MessagesApiBackend(
+        api_key=api_key(settings), base_url=settings.anthropic_base_url, retry=settings.retry
+    )
 
 
 def _claude_code(settings: Settings) -> Backend:
@@ -101,24 +99,22 @@ def _claude_code(settings: Settings) -> Backend:
     return module.ClaudeCodeBackend(
         settings.home,
         binary=settings.claude_code_binary,
-        variables=_variables(settings),
+        variables=login_variables(settings),
         most_idle=settings.claude_code_warm,
         mcp_servers=settings.mcp_servers,
     )
 
 
-_BUILT_IN: dict[str, Callable[[Settings], Backend]] = {OFFLINE: _offline, API: _api, CLAUDE_CODE: _claude_code}
+def _bridge(settings: Settings) -> Backend:
+    return import_module("claude_comms.background.backends.mcp_bridge").make_bridge(settings)
 
 
-def _variables(settings: Settings) -> dict[str, str]:
-    """What the settings say of key and address, as Claude Code knows them."""
-    given = {"ANTHROPIC_API_KEY": _key(settings), "ANTHROPIC_BASE_URL": settings.anthropic_base_url}
-    return {name: value for name, value in given.items() if value}
-
-
-def _key(settings: Settings) -> str | None:
-    key = settings.anthropic_api_key
-    return (key.get_secret_value().strip() or None) if key is not None else None
+_BUILT_IN: dict[str, Callable[[Settings], Backend]] = {
+    OFFLINE: _offline,
+    API: _api,
+    CLAUDE_CODE: _claude_code,
+    BRIDGE: _bridge,
+}
 
 
 def _registered() -> dict[str, EntryPoint]:

@@ -152,7 +152,7 @@ async def test_a_session_that_the_api_refuses_is_built_anew_once(talk: Talk, api
 async def test_few_idle_processes_stay_warm_and_the_others_resume(
     backend: ClaudeCodeBackend, spec: InstanceSpec, api: LoopbackAPI
 ) -> None:
-    backend._most_idle = 2
+    backend.warm.most_idle = 2
     before = descendants()
     talks = [Talk(await backend.open(spec)) for _ in range(4)]
     for number, talk in enumerate(talks):

@@ -156,9 +156,9 @@ async def test_a_start_cancelled_while_it_waits_among_the_others_leaves_nothing(
 ) -> None:
     before = descendants()
     for other in range(2):
-        backend.starting.acquire_on_behalf_of_nowait(other)
+        backend.warm.starting.acquire_on_behalf_of_nowait(other)
     asking = asyncio.create_task(talk.ask("one"))
-    while not backend.starting.statistics().tasks_waiting:
+    while not backend.warm.starting.statistics().tasks_waiting:
         await anyio.lowlevel.checkpoint()
     assert len(scratch_folders(backend)) == 1
     for _ in range(times):

@@ -55,7 +55,7 @@ async def test_at_most_two_processes_start_at_once_and_the_others_follow(
         for number in range(4):
             asking.start_soon(ask, number)
         with anyio.fail_after(30):
-            while len(launchers()) < 2 or backend.starting.statistics().tasks_waiting < 2:
+            while len(launchers()) < 2 or backend.warm.starting.statistics().tasks_waiting < 2:
                 await anyio.sleep(0.01)
             first = launchers()
             assert len(first) == 2
@@ -84,7 +84,7 @@ async def test_closing_the_backend_ends_questions_that_start_and_those_that_wait
         async with anyio.create_task_group() as asking:
             for number in range(4):
                 asking.start_soon(ask, number)
-            while backend.starting.statistics().tasks_waiting < 2:
+            while backend.warm.starting.statistics().tasks_waiting < 2:
                 await anyio.sleep(0.01)
             await backend.close()
     assert descendants() <= before

@@ -148,7 +148,7 @@ async def test_warming_that_fails_or_is_cancelled_leaves_nothing_and_the_session
 
 
 async def test_warmed_processes_count_among_the_idle_ones(backend: ClaudeCodeBackend, spec: InstanceSpec) -> None:
-    backend._most_idle = 2
+    backend.warm.most_idle = 2
     before = descendants()
     for _ in range(4):
         session = await backend.open(spec)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-import anyio
 import anyio.to_thread
 
 from claude_comms.background.backends.claude_runtime.binary import (
@@ -15,13 +13,14 @@ from claude_comms.background.backends.claude_runtime.binary import (
     Binary,
     dotted,
     find_binary,
-    login_command,
     sdk_version,
 )
 from claude_comms.background.backends.claude_runtime.confinement import Confinement
+from claude_comms.background.backends.claude_runtime.login import login_of, not_logged_in, unusable
 from claude_comms.background.backends.claude_runtime.place import require_directory
-from claude_comms.background.backends.claude_runtime.versions import Versions
-from claude_comms.background.backends.claude_runtime.workspace import CREDENTIALS, Workspace
+from claude_comms.background.backends.claude_runtime.versions import known_versions
+from claude_comms.background.backends.claude_runtime.warm import WarmSessions
+from claude_comms.background.backends.claude_runtime.workspace import Workspace
 from claude_comms.background.backends.protocol import BackendHealth
 from claude_comms.errors import BackendUnavailableError, ClaudeCommsError
 from claude_comms.types import CLAUDE_CODE, BackendFeatures
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ClaudeCodeBackend", "look_for_claude_code"]
 
-_STARTS_AT_ONCE = 2
 _EXTRA = "claude-code"
 
 
@@ -68,11 +66,9 @@ class ClaudeCodeBackend:
         self._setting = binary
         self._variables = dict(variables or {})
         self._limits = limits
-        self._most_idle = most_idle
+        self.warm = WarmSessions(self.workspace, most_idle)
         self._mcp_servers = dict(mcp_servers or {})
         self._found: tuple[Binary, tuple[int, int, int]] | None = None
-        self._limiter: anyio.CapacityLimiter | None = None
-        self._sessions: set[ClaudeCodeSession] = set()
 
     @property
     def name(self) -> str:
@@ -94,7 +90,7 @@ class ClaudeCodeBackend:
         # The SDK takes half a second to import: once, and not on the loop.
         module = await anyio.to_thread.run_sync(_session_module)
         session: ClaudeCodeSession = module.ClaudeCodeSession(self, spec, confinement, self._limits or module.Limits())
-        self._sessions.add(session)
+        self.warm.add(session)
         return session
 
     def in_terminal(self, spec: InstanceSpec, request: TurnRequest) -> InteractiveSession:
@@ -116,11 +112,11 @@ class ClaudeCodeBackend:
         try:
             binary, version = await anyio.to_thread.run_sync(lambda: self._find(fresh=True))
         except ClaudeCommsError as error:
-            return _unusable(error, facts)
+            return unusable(error, facts)
         facts |= {"binary": f"{binary.path} ({binary.origin})", "version": dotted(version)}
-        credentials = _credentials(self._variables, self.workspace)
+        credentials = login_of(self._variables, self.workspace)
         if credentials is None:
-            return _not_logged_in(self.workspace, binary, facts)
+            return not_logged_in(self.workspace, binary, facts)
         facts["credentials"] = credentials
         return BackendHealth(
             usable=True, reason=f"Claude Code {dotted(version)} from {binary.origin}, {credentials}", facts=facts
@@ -128,9 +124,7 @@ class ClaudeCodeBackend:
 
     async def close(self) -> None:
         """Stop every process that is left. May be called twice."""
-        async with anyio.create_task_group() as closing:
-            for session in tuple(self._sessions):
-                closing.start_soon(session.close)
+        await self.warm.close()
 
     # --- what sessions need ---
 
@@ -144,30 +138,11 @@ class ClaudeCodeBackend:
         """Claude Code's version."""
         return dotted(self._known[1])
 
-    @property
-    def starting(self) -> anyio.CapacityLimiter:
-        """Two processes at a time may start."""
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(_STARTS_AT_ONCE)
-        return self._limiter
-
     def environment(self, scratch: Scratch, max_output_tokens: int) -> dict[str, str]:
         """The whole environment of a process."""
         return self.workspace.environment(
             os.environ, scratch, given=self._variables, max_output_tokens=max_output_tokens
         )
-
-    async def make_room(self) -> None:
-        """Another process is about to start: those that have been idle longest make room, so that few stay warm."""
-        if self.workspace.sweep_due:
-            await anyio.to_thread.run_sync(self.workspace.sweep)
-        idle = sorted((session for session in self._sessions if session.idle), key=lambda session: session.last_used)
-        for session in idle[: max(0, len(idle) - self._most_idle + 1)]:
-            await session.rest()
-
-    def forget(self, session: ClaudeCodeSession) -> None:
-        """The session has closed itself."""
-        self._sessions.discard(session)
 
     @property
     def _known(self) -> tuple[Binary, tuple[int, int, int]]:
@@ -177,7 +152,7 @@ class ClaudeCodeBackend:
 
     def _find(self, *, fresh: bool = False) -> tuple[Binary, tuple[int, int, int]]:
         binary = _located(self._setting)
-        return binary, _versions(self._home).accepted(binary.path, fresh=fresh)
+        return binary, known_versions(self._home).accepted(binary.path, fresh=fresh)
 
 
 def look_for_claude_code(home: Path, setting: Path | None, variables: Mapping[str, str]) -> BackendHealth:
@@ -187,20 +162,14 @@ def look_for_claude_code(home: Path, setting: Path | None, variables: Mapping[st
     workspace = Workspace(home)
     try:
         binary = _located(setting)
-        credentials = _credentials(variables, workspace)
+        credentials = login_of(variables, workspace)
         if credentials is None:
-            return _not_logged_in(workspace, binary, {})
-        version = _versions(home).accepted(binary.path)
+            return not_logged_in(workspace, binary, {})
+        version = known_versions(home).accepted(binary.path)
     except ClaudeCommsError as error:
-        return _unusable(error, {})
+        return unusable(error, {})
     reason = f"Claude Code {dotted(version)} was found ({binary.origin}), {credentials}"
     return BackendHealth(usable=True, reason=reason)
-
-
-@functools.cache
-def _versions(home: Path) -> Versions:
-    """One for each home: questions, backends and `doctor` share what is known."""
-    return Versions(home / "claude-code" / "versions.json")
 
 
 def _located(setting: Path | None) -> Binary:
@@ -225,28 +194,6 @@ def _located(setting: Path | None) -> Binary:
             backend=CLAUDE_CODE,
         )
     return binary
-
-
-def _credentials(variables: Mapping[str, str], workspace: Workspace) -> str | None:
-    """Where the login comes from, or None. Never what it is."""
-    for name in CREDENTIALS:
-        if variables.get(name) or os.environ.get(name):
-            return f"with {name}"
-    return "logged in" if workspace.credentials.is_file() else None
-
-
-def _unusable(error: ClaudeCommsError, facts: Mapping[str, str]) -> BackendHealth:
-    reason, _, hint = str(error).partition(". ")
-    return BackendHealth(usable=False, reason=reason, hint=hint, facts=facts)
-
-
-def _not_logged_in(workspace: Workspace, binary: Binary, facts: Mapping[str, str]) -> BackendHealth:
-    return BackendHealth(
-        usable=False,
-        reason="nobody is logged in to Claude Code",
-        hint=f"Set ANTHROPIC_API_KEY, or log in: {login_command(binary.path, workspace.config)}",
-        facts=facts,
-    )
 
 
 def _session_module() -> ModuleType:

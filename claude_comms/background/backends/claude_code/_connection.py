@@ -21,6 +21,7 @@ from claude_agent_sdk import (
 from claude_comms.background.backends.claude_code._transport import ProcessTransport
 from claude_comms.background.backends.claude_code._usage import UsageMeter
 from claude_comms.background.backends.claude_runtime.process import LaunchedProcess
+from claude_comms.background.backends.claude_runtime.tenure import Tenure
 from claude_comms.errors import (
     BackendCrashedError,
     BackendError,
@@ -28,7 +29,6 @@ from claude_comms.errors import (
     BackendUnavailableError,
     ClaudeCommsError,
 )
-from claude_comms.files import make_private
 from claude_comms.text import shorten
 from claude_comms.types import CLAUDE_CODE
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from claude_comms.background.backends.claude_runtime.confinement import Decision
     from claude_comms.background.backends.claude_runtime.leases import Lease
     from claude_comms.background.backends.claude_runtime.workspace import Workspace
+    from claude_comms.types import TurnRequest
 
 __all__ = ["Connection"]
 
@@ -53,26 +54,20 @@ logging.getLogger("claude_agent_sdk").addHandler(logging.NullHandler())
 class Connection:
     """A started process and the session it holds. One task asks; `close` may be called twice.
 
-    `lease` is taken; see `hold`. `kept` says whether a handle of the session is out in the world: without one the
-    session is deleted when the process ends.
+    `lease` is taken, and `kept` says whether a handle of the session is out in the world; see `Tenure`.
     """
 
     def __init__(self, launch: Launch, workspace: Workspace, lease: Lease, *, kept: bool) -> None:
         self.launch = launch
-        self.session_id = launch.session_id
-        self.position = launch.position
         self.model = launch.model
         self.meter = UsageMeter(resumed=launch.resume is not None)
         self.used = launch.resume is not None
         """Whether the session holds anything yet."""
         self.rulings: dict[str, Decision] = {}
         """What was decided in this turn, by the call's id: on the arguments as Claude Code will use them."""
-        self.gone = anyio.Event()
-        """Set once the process has ended and everything of it was let go of."""
-        self._workspace = workspace
-        self._lease = lease
-        self._kept = kept
-        self._unkept: list[str] = []
+        self._tenure = Tenure(
+            workspace, launch.scratch, lease, session_id=launch.session_id, position=launch.position, kept=kept
+        )
         self._process = LaunchedProcess()
         self._transport = ProcessTransport(self._process, launch.argv(), launch.directory, launch.environment)
         self._client = ClaudeSDKClient(self._options(), self._transport)
@@ -149,7 +144,12 @@ class Connection:
     @property
     def handle(self) -> str:
         """What finds this session again, up to its last complete answer."""
-        return self.session_id if self.position is None else f"{self.session_id}@{self.position}"
+        return self._tenure.handle
+
+    @property
+    def gone(self) -> anyio.Event:
+        """Set once the process has ended and everything of it was let go of."""
+        return self._tenure.gone
 
     async def start(self, timeout_s: float) -> None:
         """Start the process and shake hands. BackendCrashedError when it dies or does not answer in time.
@@ -159,7 +159,7 @@ class Connection:
         if self._leaving:
             raise self._process.crashed()
         self.launch.write_files()
-        self._note_unkept()
+        self._tenure.note()
         try:
             with anyio.CancelScope() as self._starting, anyio.fail_after(timeout_s):
                 await self._guarded(self._client.connect())
@@ -202,41 +202,41 @@ class Connection:
         if self._starting is not None:
             self._starting.cancel()  # the SDK would wait on, for an answer of what is gone
         with anyio.CancelScope(shield=True):
-            if not self._lease.take():
+            if not self._tenure.hold():
                 # Its last words would land in a session that goes on elsewhere.
                 await self._process.stop(grace_s=None)
             with suppress(Exception):
                 await self._client.disconnect()
             await self._process.stop(grace_s=0)
             await anyio.to_thread.run_sync(self.launch.scratch.remove)
-        self._let_go()
+        self._tenure.end()
 
     def abandon(self) -> None:
         """Let go of everything without waiting."""
         self._leaving = True
         self._process.kill()
         self.launch.scratch.remove()
-        self._let_go()
-
-    def _let_go(self) -> None:
-        self._lease.release()
-        if not self._kept:
-            self._unkept.append(self.session_id)
-        while self._unkept:
-            self._workspace.discard(self._unkept.pop())
-        self.gone.set()
+        self._tenure.end()
 
     # --- the lease ---
 
     def hold(self) -> bool:
-        """Take the session's lease, for a turn; False while another process has it."""
-        return self._lease.take()
+        """Take the session's lease. See `Tenure.hold`."""
+        return self._tenure.hold()
 
     def release(self) -> None:
-        """Give up the lease while there is nothing to do. Whoever takes it finds the session up to its last answer."""
-        self._lease.release()
+        """Give up the lease. See `Tenure.release`."""
+        self._tenure.release()
 
     # --- asking ---
+
+    def suits(self, request: TurnRequest) -> bool:
+        """Whether what was fixed when the process started is what the question needs."""
+        # The output limit too: kept, a small one would cut off later answers.
+        return (
+            self.launch.system == request.prompt.system_text
+            and self.launch.max_output_tokens == request.max_output_tokens
+        )
 
     async def send(self, text: str, *, model: str) -> None:
         """Put a question, which acts on nothing: no ``@path`` and no ``/command`` in it is looked at."""
@@ -273,11 +273,8 @@ class Connection:
             await self._guarded(self._client.interrupt())
 
     def answered(self, position: str | None) -> None:
-        """Note that the session now ends in a complete answer, at `position`, whose handle goes out."""
-        self.position = position
-        if not self._kept:
-            self._kept = True
-            self._note_unkept()
+        """Note that the session ends in a complete answer. See `Tenure.answered`."""
+        self._tenure.answered(position)
 
     async def clear(self) -> bool:
         """Begin a new session in the same process, and hold its lease; False where that did not work."""
@@ -293,27 +290,11 @@ class Connection:
             while result is None:
                 message = await self.next_message(_CLEAR_S)
                 result = message if isinstance(message, ResultMessage) else None
-        if result is None or result.session_id == self.session_id:
+        if result is None or result.session_id == self._tenure.session_id or not self._tenure.moved(result.session_id):
             return False
-        lease = self._workspace.lease(result.session_id)
-        if not lease.take():
-            return False
-        self._lease.release()
-        if not self._kept:
-            self._unkept.append(self.session_id)
-        self._lease, self._kept = lease, False
-        self.session_id, self.position, self.used = result.session_id, None, False
+        self.used = False
         self.meter.cleared()
-        self._note_unkept()
         return True
-
-    def _note_unkept(self) -> None:
-        """Write down which sessions nobody would ever ask for, should our process be killed now."""
-        unkept = self._unkept if self._kept else [*self._unkept, self.session_id]
-        note = self.launch.scratch.unanswered
-        with suppress(OSError):  # without it they stay, which harms nobody
-            make_private(note)
-            note.write_text("\n".join(unkept), "ascii")
 
     async def _guarded(self, awaitable: Any) -> Any:
         """The SDK's call, with its exceptions as ours."""

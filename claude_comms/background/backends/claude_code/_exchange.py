@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
@@ -26,9 +25,10 @@ if TYPE_CHECKING:
 
     from claude_comms.background.backends.claude_code._connection import Connection
     from claude_comms.background.backends.claude_code._turn import TurnReader
+    from claude_comms.background.backends.claude_runtime.session import Limits
     from claude_comms.types import TurnRequest, Usage
 
-__all__ = ["Exchange", "Limits"]
+__all__ = ["Exchange"]
 
 _STOP_S = 0.8
 _STOP_AGAIN_S = 0.25
@@ -39,16 +39,6 @@ _TOLD = (BackendError, DeadlineExceededError, BudgetExceededError)
 
 _STOPPABLE = (TurnFailedError, DeadlineExceededError, BackendUnavailableError, BudgetExceededError)
 """Ends of turns that leave the process as good as it was."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long a session waits. Seconds."""
-
-    start_s: float = 30.0
-    """For a new process to answer."""
-    stall_s: float = 300.0
-    """For any byte within a turn, before it is interrupted and then killed."""
 
 
 class Exchange:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from claude_comms.background.backends.claude_runtime.secret_names import deny_rules
-from claude_comms.background.backends.claude_runtime.workspace import CREDENTIALS
 from claude_comms.files import write_private
-from claude_comms.turn_file import TURN_FILE_VARIABLE, write_turn_file
+from claude_comms.turn_file import write_turn_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,11 +75,7 @@ class Launch:
         write_private(self.scratch.system_prompt, self.system)
         write_private(self.scratch.settings, json.dumps({"permissions": {"deny": deny_rules()}}))
         if self.confinement.servers:
-            given = {"CLAUDE_COMMS_HOME": str(self.scratch.home), TURN_FILE_VARIABLE: str(self.scratch.turn)}
-            servers = {
-                name: server.told(withheld=CREDENTIALS, given=given)
-                for name, server in self.confinement.servers.items()
-            }
+            servers = self.scratch.told_servers(self.confinement.servers)
             write_private(self.scratch.mcp_servers, json.dumps({"mcpServers": servers}))
 
     def write_turn(self, request: TurnRequest) -> None:

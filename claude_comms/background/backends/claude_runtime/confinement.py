@@ -70,6 +70,9 @@ class Confinement:
         granted = [_server_and_tool(grant, servers or {}) for grant in _of_kind(MCP_GRANT, spec.grants)]
         self.servers = {name: (servers or {})[name] for name, _ in granted}
         """The MCP servers of which it may use anything."""
+        self._tools_of: dict[str, list[str]] = {}
+        for name, tool in granted:
+            self._tools_of.setdefault(name, []).append(tool)
         self._whole_servers = tuple(f"mcp__{name}__" for name, tool in granted if not tool)
         self._server_tools = {f"mcp__{name}__{tool}" for name, tool in granted if tool}
         _refuse_unknown(self.tools, directories)
@@ -81,6 +84,11 @@ class Confinement:
             )
         own = [] if spec.directory is None else [spec.directory]
         self._roots = tuple(path.resolve() for path in (*own, *directories))
+
+    def tools_of(self, server: str) -> list[str] | None:
+        """The tools of a granted MCP server that may be used; None for all."""
+        tools = self._tools_of[server]
+        return None if "" in tools else tools
 
     def rule(self, tool: str, arguments: Mapping[str, Any], directory: Path) -> Decision:
         """The same as `decide`, and a refusal where it raises: what cannot be decided may not happen."""

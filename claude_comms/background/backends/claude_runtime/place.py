@@ -45,7 +45,14 @@ class Place:
 
 
 async def find_place(
-    workspace: Workspace, request: TurnRequest, directory: Path, *, version: str, wait_s: float, rebuild: str
+    workspace: Workspace,
+    request: TurnRequest,
+    directory: Path,
+    *,
+    version: str,
+    wait_s: float,
+    rebuild: str,
+    backend: str = CLAUDE_CODE,
 ) -> Place:
     """Where the question goes. `rebuild` says why it cannot be the session that its handle names, else it is empty.
 
@@ -55,13 +62,13 @@ async def find_place(
         session_id, position = handle_parts(request.session_handle)
         transcript = find_transcript(workspace.config, session_id)
         if transcript is None:
-            return _anew(workspace, request, directory, version, "the session's file is gone")
+            return _anew(workspace, request, directory, version, "the session's file is gone", backend)
         lease = workspace.lease(session_id)
         rebuild = await _taken(lease, wait_s) or _unfit(transcript, position, request)
         if not rebuild:
             return Place(lease, session_id, transcript, position or None, kept=True)
         lease.release()
-    return _anew(workspace, request, directory, version, rebuild)
+    return _anew(workspace, request, directory, version, rebuild, backend)
 
 
 async def _taken(lease: Lease, wait_s: float) -> str:
@@ -74,7 +81,9 @@ async def _taken(lease: Lease, wait_s: float) -> str:
     return ""
 
 
-def _anew(workspace: Workspace, request: TurnRequest, directory: Path, version: str, rebuilt: str) -> Place:
+def _anew(
+    workspace: Workspace, request: TurnRequest, directory: Path, version: str, rebuilt: str, backend: str
+) -> Place:
     history = request.prompt.history
     session_id, transcript = new_session_id(), None
     if history:
@@ -83,7 +92,7 @@ def _anew(workspace: Workspace, request: TurnRequest, directory: Path, version: 
         rebuilt = rebuilt or "this backend held no session of the conversation"
     lease = workspace.lease(session_id)
     if not lease.take():  # a fresh id: nobody can have it
-        raise BackendProtocolError("a new session's lease is taken.", backend=CLAUDE_CODE)
+        raise BackendProtocolError("a new session's lease is taken.", backend=backend)
     return Place(lease, session_id, transcript, rebuilt=rebuilt)
 
 
@@ -108,7 +117,7 @@ def new_session_id() -> str:
     return str(uuid.uuid4())
 
 
-def require_directory(spec: InstanceSpec) -> None:
+def require_directory(spec: InstanceSpec, *, backend: str = CLAUDE_CODE) -> None:
     """BackendUnavailableError where the module has a path and no process can sit there."""
     if spec.directory is None:
         return
@@ -121,5 +130,5 @@ def require_directory(spec: InstanceSpec) -> None:
     raise BackendUnavailableError(
         f"the path of {spec.pair.target} {reason}: {spec.directory}."
         f" Correct it: claude-comms register-module {spec.pair.target} --path DIR",
-        backend=CLAUDE_CODE,
+        backend=backend,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import time
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["Versions"]
+__all__ = ["Versions", "known_versions"]
 
 _PROBLEM_HOLDS_S = 600.0
 """A version is a binary's own and stays. What went wrong may have been the machine's: it is looked at again."""
@@ -101,6 +102,12 @@ class Versions:
         with suppress(OSError, ConfigError):
             private_dir(self._file.parent)
             write_private(self._file, json.dumps({path: asdict(one) for path, one in self._known.items()}))
+
+
+@functools.cache
+def known_versions(home: Path) -> Versions:
+    """One for each home: questions, backends and `doctor` share what is known."""
+    return Versions(home / "claude-code" / "versions.json")
 
 
 def _learn(binary: Path, state: list[int], now: float) -> _Known:

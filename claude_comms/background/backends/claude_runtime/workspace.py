@@ -8,16 +8,19 @@ import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from claude_comms.background.backends.claude_runtime.leases import Lease, Leases
 from claude_comms.background.backends.claude_runtime.orphans import MARK, kill_marked
 from claude_comms.background.backends.claude_runtime.transcript import find_transcript
 from claude_comms.files import private_dir
+from claude_comms.turn_file import TURN_FILE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from claude_comms.mcp_servers import McpServer
 
 __all__ = ["CREDENTIALS", "PASSED_ON", "Scratch", "Workspace"]
 
@@ -81,6 +84,11 @@ class Scratch:
         return self.folder / "turn.json"
 
     @property
+    def token(self) -> Path:
+        """The file with what lets us, and nobody else, talk to a bridge process."""
+        return self.folder / "token"
+
+    @property
     def home(self) -> Path:
         """The home that all of this is below: ``HOME/claude-code/scratch/FOLDER``."""
         return self.folder.parents[2]
@@ -94,6 +102,13 @@ class Scratch:
     def empty(self) -> Path:
         """Where a process sits whose module has no path."""
         return private_dir(self.folder / "empty")
+
+    def told_servers(self, servers: Mapping[str, McpServer]) -> dict[str, dict[str, Any]]:
+        """The MCP servers of the process as Claude Code's configuration has them: without our login, and with what
+        they need should they be the ones that ask other modules.
+        """
+        given = {"CLAUDE_COMMS_HOME": str(self.home), TURN_FILE_VARIABLE: str(self.turn)}
+        return {name: server.told(withheld=CREDENTIALS, given=given) for name, server in servers.items()}
 
     def remove(self) -> None:
         """Delete all of it."""

@@ -10,7 +10,7 @@ import pytest
 
 from claude_comms.background.backends import _registry, backend_names, choose_backend, make_backend
 from claude_comms.background.backends.protocol import BackendHealth
-from claude_comms.errors import BackendUnavailableError, ConfigError
+from claude_comms.errors import ConfigError
 from claude_comms.settings import Settings
 from claude_comms.testing.scripted import ScriptedBackend
 
@@ -58,11 +58,6 @@ def test_offline_is_made() -> None:
 
 def test_claude_code_is_made_without_looking_for_it() -> None:
     assert make_backend("claude-code", settings()).name == "claude-code"
-
-
-def test_a_backend_that_is_not_there_yet_says_so() -> None:
-    with pytest.raises(BackendUnavailableError, match=r"no backend bridge yet\. Use api or offline"):
-        make_backend("bridge", settings())
 
 
 def test_an_unknown_backend_is_refused_with_the_names_that_are_known() -> None:

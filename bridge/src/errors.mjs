@@ -1,0 +1,30 @@
+/** The errors that a client can tell apart: `type` and `data` go out as they are in schema.json's ErrorData. */
+
+export class BridgeError extends Error {
+  /**
+   * @param {string} type  one of ErrorData's
+   * @param {string} message  ends with what to do
+   * @param {Record<string, unknown>} [data]
+   */
+  constructor(type, message, data = {}) {
+    super(message);
+    this.name = "BridgeError";
+    this.type = type;
+    this.data = data;
+  }
+}
+
+/**
+ * @param {string} session
+ */
+export function unknownSession(session) {
+  return new BridgeError("unknown_session", `there is no session ${session} here. Resume it, or open a new one.`);
+}
+
+/**
+ * @param {string} message
+ * @param {{exitCode?: number | null, signal?: string | null, stderrTail?: string}} [how]
+ */
+export function crashed(message, { exitCode = null, signal = null, stderrTail = "" } = {}) {
+  return new BridgeError("crashed", message, { exit_code: exitCode, signal, stderr_tail: stderrTail });
+}
