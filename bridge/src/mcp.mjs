@@ -1,5 +1,6 @@
 /** The MCP server on stdio: the same sessions for a client that speaks no other protocol. */
 
+import { randomUUID } from "node:crypto";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -83,7 +84,7 @@ export class McpBridge {
       case "claude_code":
         return await this.#claudeCode(values, asking);
       case "open":
-        return await this.#started(crypto.randomUUID(), values, false);
+        return await this.#started(randomUUID(), values, false);
       case "resume":
         return await this.#started(values.session, values, true);
       case "turn":
@@ -104,7 +105,7 @@ export class McpBridge {
    * @param {Asking} asking
    */
   async #claudeCode({ prompt, workFolder, session: known }, asking) {
-    const session = known ?? crypto.randomUUID();
+    const session = known ?? randomUUID();
     const there = this.sessions.list().sessions.find((one) => one.session === session && one.state !== "dead");
     if (there && realpathSync(there.directory) !== realpathSync(this.#directory(workFolder))) {
       throw new BridgeError("unavailable", `session ${session} sits in ${there.directory}. Give that as workFolder, or leave session out.`);
@@ -166,7 +167,7 @@ export class McpBridge {
    * @param {Asking} asking
    */
   async #turn(session, text, model, { progress, signal }) {
-    const turn = crypto.randomUUID();
+    const turn = randomUUID();
     /** @type {string[]} */
     const pieces = [];
     /** @param {string} method @param {Record<string, unknown>} params */

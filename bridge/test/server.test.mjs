@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { chmodSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
@@ -144,7 +145,7 @@ for (const [name, text, code] of /** @type {[string, string, number][]} */ ([
 /** Parameters of `open` that would be right. */
 function start() {
   return {
-    session: crypto.randomUUID(), directory: ROOT, system: "s", model: "m", max_output_tokens: 1, tools: [],
+    session: randomUUID(), directory: ROOT, system: "s", model: "m", max_output_tokens: 1, tools: [],
     directories: [], mcp_servers: {}, environment: {}, scratch: join(ROOT, "scratch"), binary: "/nowhere/claude",
   };
 }
@@ -179,7 +180,7 @@ test("a session that cannot be started is unavailable, with what to do", async (
 test("10 MB, lone surrogates and line separators come through a request unharmed", async () => {
   const client = await connected();
   await client.call("hello", { protocols: [1], client: "test/1" });
-  const session = crypto.randomUUID();
+  const session = randomUUID();
   for (const text of ["x".repeat(10_000_000), "\ud800 \udfff", "a\u2028b\u0000c"]) {
     await assert.rejects(client.call("turn", { session, turn: "t", text, window: 1 }), { data: { type: "unknown_session" } });
   }
@@ -198,7 +199,7 @@ test("a message of more than 32 MiB, or a binary one, ends the connection", asyn
 test("credit for what does not run, or a wrong one, changes nothing", async () => {
   const client = await connected();
   await client.call("hello", { protocols: [1], client: "test/1" });
-  client.allow({ session: crypto.randomUUID(), turn: "t" }, 1);
+  client.allow({ session: randomUUID(), turn: "t" }, 1);
   client.allow({ session: "nonsense", turn: "t" }, -1);
   assert.deepEqual(await client.call("list"), { sessions: [] });
   client.close();
@@ -210,7 +211,7 @@ test("health tells about the bridge itself", async () => {
   const health = await client.call("health");
   assert.equal(health.pid, process.pid);
   assert.ok(health.rss_bytes > 1_000_000);
-  await assert.rejects(client.call("health", { prove: crypto.randomUUID() }), { data: { type: "unknown_session" } });
+  await assert.rejects(client.call("health", { prove: randomUUID() }), { data: { type: "unknown_session" } });
   client.close();
 });
 
