@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from claude_comms.background.backends.mcp_bridge._node import Node, find_node, npm_of
 from claude_comms.background.backends.mcp_bridge._sources import PROGRAM
+from claude_comms.background.backends.mcp_bridge.installation import npm_environment
 
 if TYPE_CHECKING:
     import pytest
@@ -36,19 +37,11 @@ class InstalledBridge:
         return (str(self.node.path), str(self.folder / PROGRAM))
 
 
-def npm_environment() -> dict[str, str]:
-    """What npm needs to reach the registry that its user has set, and nothing else of ours."""
-    passed = ("PATH", "HOME", "LANG", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
-    return {
-        name: value for name, value in os.environ.items() if name in passed or name.lower().startswith("npm_config_")
-    }
-
-
 def run_npm(folder: Path, *arguments: str) -> str:
     """What npm prints; fails with it where npm does."""
     done = subprocess.run(
         [*npm_of(find_node()), *arguments],
-        cwd=folder, env=npm_environment(), capture_output=True, text=True, timeout=_NPM_S, check=False,
+        cwd=folder, env=npm_environment(os.environ), capture_output=True, text=True, timeout=_NPM_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"npm {' '.join(arguments)}: {done.stdout}\n{done.stderr}"
     return done.stdout

@@ -24,6 +24,9 @@ const OTHER = ["Bash", "WebFetch", "WebSearch"];
 /** The tools that are confined to paths. */
 export const FILE_TOOLS = [...READING, "Write", "Edit", "NotebookEdit"];
 
+/** The tools that can be granted, by Claude Code's names. */
+export const GRANTABLE = [...FILE_TOOLS, ...OTHER];
+
 const PATH_ARGUMENTS = ["file_path", "path", "notebook_path"];
 const SHOWN_CHARACTERS = 200;
 

@@ -143,11 +143,22 @@ export class Sessions {
     this.#running(params)?.allow(params.pieces);
   }
 
+  /** Stop whatever turn is running. @param {string} session */
+  interruptAny(session) {
+    this.#known(session).exchange?.interrupt();
+    return {};
+  }
+
   /** @param {{session: string, turn: string}} params */
   interrupt(params) {
     this.#known(params.session);
-    this.#running(params)?.interrupt();
+    this.interruptIfRunning(params);
     return {};
+  }
+
+  /** Stop that turn; nothing where it does not run. @param {{session: string, turn: string}} params */
+  interruptIfRunning(params) {
+    this.#running(params)?.interrupt();
   }
 
   /** @param {{session: string, turn: string}} params */

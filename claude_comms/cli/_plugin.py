@@ -1,4 +1,4 @@
-"""``mcp``: the MCP server on stdio. ``install``: put it where Claude Code finds it."""
+"""``mcp``: the MCP server on stdio. ``install``: put it where Claude Code finds it, or the bridge into the home."""
 
 # No postponed annotations here: Typer reads them.
 from enum import StrEnum
@@ -19,6 +19,7 @@ class _Scope(StrEnum):
 
 class _Client(StrEnum):
     CLAUDE_CODE = "claude-code"
+    BRIDGE = "bridge"
 
 
 Scope = Annotated[
@@ -39,14 +40,20 @@ def mcp() -> None:
 
 
 def install(
-    client: Annotated[_Client, typer.Argument(metavar="CLIENT", help="claude-code.")],
+    what: Annotated[_Client, typer.Argument(metavar="WHAT", help="claude-code or bridge.")],
     scope: Scope = _Scope.USER,
     remove: Annotated[bool, typer.Option("--remove", metavar="", help="Undo it.")] = False,
     yes: options.Yes = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Let Claude Code ask modules: register the MCP server with it. The change is shown first."""
+    """Let Claude Code ask modules: register the MCP server with it. Or put the Node bridge, which the backend bridge
+    runs, into the home. The change is shown first.
+    """
+    if what is _Client.BRIDGE:
+        from claude_comms.cli._installing_bridge import change_bridge
+
+        change_bridge(remove=remove, yes=yes, as_json=as_json)
+        return
     from claude_comms.cli._installing import change
 
-    del client  # there is one
     change(scope.value, remove=remove, yes=yes, as_json=as_json)

@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from bridge_support import bridge_settings
 
 from claude_comms.background.backends.mcp_bridge._own import OwnBridge
-from claude_comms.settings import Settings
 from claude_comms.testing.conformance import BackendConformance
 from claude_comms.testing.loopback import Answer, Fault, LoopbackAPI
 
@@ -28,8 +28,7 @@ class TestBridge(BackendConformance):
         self.directory = tmp_path
         with LoopbackAPI() as api:
             self.api = api
-            login = {"anthropic_api_key": "any", "anthropic_base_url": api.environment()["ANTHROPIC_BASE_URL"]}
-            yield OwnBridge(Settings(home=tmp_path / "home", bridge_command=installed.command, **login))
+            yield OwnBridge(bridge_settings(tmp_path / "home", api, installed))
 
     def spec(self, backend: Backend, **more: Any) -> InstanceSpec:
         return super().spec(backend, directory=self.directory, **more)

@@ -41,12 +41,15 @@ def _obey(api: LoopbackAPI, command: dict[str, Any]) -> object:
 
 def main() -> None:
     """Serve until stdin ends."""
+    say = sys.stdout.write
     with LoopbackAPI(lambda request: f"Answer to {_last_line(request)}") as api:
         bundled = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
         launcher = [sys.executable, "-I", "-S", str(Path(process.__file__).with_name("_launcher.py"))]
-        print(json.dumps({"variables": api.environment(), "binary": str(bundled), "launcher": launcher}), flush=True)
+        say(json.dumps({"variables": api.environment(), "binary": str(bundled), "launcher": launcher}) + "\n")
+        sys.stdout.flush()
         for line in sys.stdin:
-            print(json.dumps({"told": _obey(api, json.loads(line))}), flush=True)
+            say(json.dumps({"told": _obey(api, json.loads(line))}) + "\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

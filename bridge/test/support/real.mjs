@@ -1,6 +1,7 @@
 /** Real sessions for tests: the project's loopback API, a bridge that runs as a process, and a client of it. */
 
 import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -82,7 +83,7 @@ export class Place {
    */
   start(api, changes = {}) {
     return {
-      session: crypto.randomUUID(),
+      session: randomUUID(),
       directory: this.module,
       system: "You are the module.",
       model: MODEL,

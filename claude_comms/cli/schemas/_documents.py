@@ -220,6 +220,18 @@ class PluginInstalled(_Document):
     server: dict[str, Any] | None
 
 
+class BridgeInstalled(_Document):
+    """The Node bridge in the home, or, with --remove, out of it."""
+
+    client: Literal["bridge"]
+    path: str
+    version: str
+    installed: bool
+    changed: bool
+    node: str | None
+    """The Node that npm ran on, where it ran."""
+
+
 class LogLine(_Document):
     """A line of the daemon's log."""
 
@@ -284,7 +296,7 @@ DOCUMENTS: dict[str, Any] = {
     "daemon run": DaemonStopped,
     "daemon install": UnitFile,
     "daemon uninstall": UnitRemoved,
-    "install": PluginInstalled,
+    "install": RootModel[PluginInstalled | BridgeInstalled],
     "usage": RootModel[list[UsageRowModel]],
     "doctor": RootModel[list[CheckModel]],
     "config show": RootModel[list[Setting]],

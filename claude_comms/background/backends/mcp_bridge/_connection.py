@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["BridgeConnection", "Launch"]
 
 _CLEAR_S = 10.0
-_CLOSE_S = 1.2
-_LOOK_S = 2.0
+_CLOSE_S = 0.8
 _CONNECTED = "connected"
 
 
@@ -152,10 +151,10 @@ class BridgeConnection:
         """Do not count the next `seconds` as silence."""
         self._quiet_since = anyio.current_time() + seconds
 
-    async def look(self) -> None:
+    async def look(self, within_s: float) -> None:
         """Learn from the bridge when the process last gave a sign of life: it does not tell of each."""
         with suppress(RefusedError, ConnectionLostError, TimeoutError, ClaudeCommsError):
-            told = await self._open_client().call("health", {}, timeout_s=_LOOK_S)
+            told = await self._open_client().call("health", {}, timeout_s=within_s)
             for entry in told["sessions"]:
                 if entry["session"] == self.session_id and entry["last_alive_at"] is not None:
                     age_s = (datetime.now(UTC) - datetime.fromisoformat(entry["last_alive_at"])).total_seconds()

@@ -37,6 +37,7 @@ WINDOW = 32
 _STOP_S = 0.8
 _STOP_AGAIN_S = 0.25
 _TICK_S = 5.0
+_LOOK_S = 2.0
 
 _TOLD = (BackendError, DeadlineExceededError, BudgetExceededError)
 """What ends a turn and is not somebody's cancellation: it is said what the turn did and cost."""
@@ -119,8 +120,7 @@ class BridgeExchange:
                 )
             told = await self._next(turn, self._patience())
             if told is None:
-                if not self._interrupted:
-                    await self._connection.look()
+                await self._look()
                 continue
             if told[0] == "result":
                 return told[1]
@@ -134,6 +134,12 @@ class BridgeExchange:
             if isinstance(error, RefusedError):
                 self._usage = error.usage
             raise self._with_login(await self._connection.why(error, asked=self.heard)) from error
+
+    async def _look(self) -> None:
+        """Ask the bridge for the process's signs of life; for nothing else there is time near the deadline."""
+        left_s = _LOOK_S if self._request.deadline is None else self._request.deadline - anyio.current_time()
+        if left_s > 0 and not self._interrupted:
+            await self._connection.look(min(_LOOK_S, left_s))
 
     def _patience(self) -> float:
         patience = min(_TICK_S, self._limits.stall_s - self._connection.quiet_s)

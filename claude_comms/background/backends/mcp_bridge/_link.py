@@ -28,8 +28,8 @@ _START_WITHIN_S = 15.0
 _RECONNECT_WITHIN_S = 5.0
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
-_DEATH_NOTICED_WITHIN_S = 0.5
 _CALL_WITHIN_S = 10.0
+_END_WITHIN_S = 5.0
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class Link:
         self._client: Client | None = None
         self._opening: asyncio.Task[Client] | None = None
         self._members: set[Member] = set()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], anyio.CancelScope] = {}
         self._closed = False
         self.facts: Mapping[str, Any] = {}
         """What the running bridge said of itself, or the last one."""
@@ -105,16 +105,13 @@ class Link:
         self._closed = False
         if self._client is not None and not self._client.lost and self.process is not None:
             return self._client
+        if self._opening is not None and not self._opening.done():
+            with suppress(BackendCrashedError):  # of the bridge that was there before; it is started again now
+                return await asyncio.shield(self._opening)
         if self._opening is None or self._opening.done():
             self._opening = self.later(self._reopen())
-        try:
-            # All who wait wait for the same, and none of them ends it by giving up.
-            return await asyncio.shield(self._opening)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._closed and task is not None and not task.cancelling():
-                raise _stopped() from None
-            raise
+        # All who wait wait for the same, and none of them ends it by giving up.
+        return await asyncio.shield(self._opening)
 
     async def tell(self, method: str, params: Mapping[str, Any], *, timeout_s: float) -> bool:
         """Make a request over the connection that is there, if there is one. Whether it was done; never raises."""
@@ -132,10 +129,8 @@ class Link:
         question may have been put to the model.
         """
         process = self._process
-        if process is not None:
-            with anyio.move_on_after(_DEATH_NOTICED_WITHIN_S):
-                if await process.died() is not None:
-                    return process.crashed()
+        if process is not None and await process.is_dying():
+            return process.crashed()
         if not asked:
             return BackendCrashedError(
                 "the connection to the bridge broke before the question was put. Ask again.", backend=BRIDGE
@@ -150,8 +145,9 @@ class Link:
 
     def later(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Let `work` run, whether or not anybody waits for it."""
-        task = asyncio.get_running_loop().create_task(work, name="claude-comms bridge")
-        self._tasks.add(task)
+        scope = anyio.CancelScope()
+        task = asyncio.get_running_loop().create_task(_within(scope, work), name="claude-comms bridge")
+        self._tasks[task] = scope
         task.add_done_callback(self._done)
         return task
 
@@ -159,8 +155,8 @@ class Link:
         """End the bridge with all its sessions, in bounded time. May be called twice; a later question starts anew."""
         self._closed = True
         tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
+        for scope in tuple(self._tasks.values()):
+            scope.cancel()  # not the tasks: they could not clean up after themselves
         process, self._process = self._process, None
         client, self._client = self._client, None
         if client is not None:
@@ -168,13 +164,18 @@ class Link:
         if process is not None:
             await process.stop()
         if tasks:
-            await asyncio.wait(tasks, timeout=1.0)
+            await asyncio.wait(tasks, timeout=_END_WITHIN_S)
 
     # --- start, loss, return ---
 
     async def _reopen(self) -> Client:
-        if self.process is None:
-            await self._start()
+        if self.process is not None:
+            try:
+                return await self._connect()
+            except BackendCrashedError:  # it was about to die when we looked
+                if self._closed:
+                    raise
+        await self._start()
         return await self._connect()
 
     async def _start(self) -> None:
@@ -251,9 +252,11 @@ class Link:
     async def _watch(self, client: Client) -> None:
         """Reach the bridge again as soon as its connection is lost: without one it lets idle sessions go."""
         await client.ended()
-        if client is self._client and not self._closed and self.process is not None:
-            with suppress(ClaudeCommsError):  # the next question says what is the matter
-                await self.client()
+        if client is not self._client or self._closed or self.process is None:
+            return
+        if self._opening is None or self._opening.done():
+            # A bridge that has died is started again by the next question, not by this.
+            self._opening = self.later(self._connect())
 
     async def _mourn(self, process: BridgeProcess) -> None:
         how = await process.died()
@@ -278,9 +281,15 @@ class Link:
                     member.heard()
 
     def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled():
             task.exception()
+
+
+async def _within(scope: anyio.CancelScope, work: Coroutine[Any, Any, T]) -> T:
+    with scope:
+        return await work
+    raise _stopped()
 
 
 def _stopped() -> BackendCrashedError:

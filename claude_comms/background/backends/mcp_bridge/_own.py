@@ -166,12 +166,14 @@ class OwnBridge:
     def _find(self, facts: dict[str, str], *, fresh: bool = False) -> _Found:
         """All that is needed; `facts` gets what is there. BackendUnavailableError names what is not."""
         settings = self._settings
+        node = None
+        if not settings.bridge_command:
+            node = find_node(settings.node_binary)
+            facts["Node"] = str(node)
         program = find_bridge(settings.home, settings.bridge_command)
         facts["bridge"] = str(program)
         if program.sdk is not None:
             facts["SDK"] = program.sdk
-        node = find_node(settings.node_binary) if program.needs_node or settings.node_binary is not None else None
-        facts["Node"] = str(node or "as the command finds it")
         binary = find_binary(settings.claude_code_binary)
         if binary is None and settings.claude_code_binary is None:
             binary = npm_binary(program)

@@ -33,13 +33,16 @@ _PASSED_ON = ("PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ")
 """All that the bridge needs to know: each process of Claude Code gets an environment of its own from us."""
 
 _END_WITHIN_S = 0.5
+_DEATH_SEEN_WITHIN_S = 0.3
+_DEATH_TICK_S = 0.01
+_SWEPT_WITHIN_S = 3.0
 _LAUNCHER = Path(claude_process.__file__).with_name("_launcher.py")
 
 
 @dataclass(frozen=True, slots=True)
 class _Announcement:
     port: int
-    version: str
+    pid: int
 
 
 class BridgeProcess:
@@ -52,16 +55,15 @@ class BridgeProcess:
         self._process = LaunchedProcess("the bridge process", backend=BRIDGE)
         self.token = ""
         self.port = 0
+        self._node_pid = 0
 
     async def start(self, timeout_s: float) -> None:
         """Run it until it listens. BackendUnavailableError where it says what is missing, or nothing at all.
 
         However it fails, `stop` must follow.
         """
-        self._scratch = await anyio.to_thread.run_sync(self._prepared)
-        await self._process.start(
-            self._argv_with(self._scratch), directory=self._scratch.folder, environment=_environment(self._scratch)
-        )
+        scratch = await anyio.to_thread.run_sync(self._prepared)
+        await self._process.start(self._argv_with(scratch), directory=scratch.folder, environment=_environment(scratch))
         try:
             with anyio.fail_after(timeout_s):
                 line = await self._process.read_line()
@@ -70,7 +72,7 @@ class BridgeProcess:
         announced = _announced(line)
         if announced is None:
             raise self._unusable(f"it announced itself as {shorten(line.decode('utf-8', 'replace'), 200)!r}")
-        self.port = announced.port
+        self.port, self._node_pid = announced.port, announced.pid
 
     @property
     def alive(self) -> bool:
@@ -86,6 +88,17 @@ class BridgeProcess:
         """Wait for its end; how it died, or None where it was stopped."""
         return await self._process.died()
 
+    async def is_dying(self) -> bool:
+        """Whether it has died, now that its connection broke. Its end is told when all below it is gone, too."""
+        with anyio.move_on_after(_DEATH_SEEN_WITHIN_S):
+            while _is_there(self._node_pid):  # noqa: ASYNC110 - it is not our child: nobody tells of its end
+                await anyio.sleep(_DEATH_TICK_S)
+        if _is_there(self._node_pid):
+            return False
+        with anyio.move_on_after(_SWEPT_WITHIN_S):
+            await self.died()
+        return True
+
     def crashed(self) -> BackendCrashedError:
         """The error that says how it died."""
         return self._process.crashed()
@@ -99,7 +112,8 @@ class BridgeProcess:
 
     def _prepared(self) -> Scratch:
         self._workspace.open()
-        scratch = self._workspace.scratch()
+        # At once: whoever waits for this may be cancelled, and then nobody else would know of it.
+        self._scratch = scratch = self._workspace.scratch()
         self.token = secrets.token_urlsafe(32)
         write_private(scratch.token, self.token)
         return scratch
@@ -124,12 +138,23 @@ def _environment(scratch: Scratch) -> dict[str, str]:
     return {"PATH": os.defpath, **passed, "HOME": folder, "TMPDIR": folder, "NODE_ENV": "production", MARK: folder}
 
 
+def _is_there(pid: int) -> bool:
+    """Whether the Node process still runs. Its parent, the launcher, collects it at once when it has ended."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another's, which has got the number since
+        return False
+    return True
+
+
 def _announced(line: bytes) -> _Announcement | None:
     try:
         told: Any = as_mapping(json.loads(line))
     except (ValueError, RecursionError):
         return None
-    port, version = told.get("port"), told.get("version")
-    if not isinstance(port, int) or not 0 < port < 65536 or not isinstance(version, str):
+    port, pid = told.get("port"), told.get("pid")
+    if not isinstance(port, int) or not 0 < port < 65536 or not isinstance(pid, int) or pid < 1:
         return None
-    return _Announcement(port, version)
+    return _Announcement(port, pid)

@@ -14,6 +14,7 @@ from claude_comms.types import BRIDGE
 
 __all__ = [
     "PROGRAM",
+    "SHIPPED",
     "BridgeProgram",
     "find_bridge",
     "install_directory",
@@ -25,6 +26,18 @@ __all__ = [
 ]
 
 PROGRAM = "bin/claude-comms-bridge.mjs"
+SHIPPED = (
+    "bin",
+    "src",
+    "schema.json",
+    "secret_names.json",
+    "package.json",
+    "package-lock.json",
+    "LICENSE",
+    "README.md",
+)
+"""What of the bridge's sources is in the wheel, and is installed; what is not there yet is left out."""
+
 _COMMAND = "claude-comms-bridge"
 _NEEDED = ("ws", "@anthropic-ai/claude-agent-sdk")
 
