@@ -239,6 +239,8 @@ export class Sessions {
   /** @param {Session} session */
   async #proved(session) {
     if (session.state === "dead" && session.process) throw session.process.crashed();
+    // While its text waits for credit it can answer nothing; and a turn proves more than a question of its state.
+    if (session.state === "busy") throw busy(session.id);
     await session.prove(PROVE_MS);
   }
 }
@@ -264,9 +266,9 @@ function sameProcess(given, start) {
  * @param {Session} session
  */
 function discardTranscript(session) {
-  const config = session.given.environment.CLAUDE_CONFIG_DIR;
-  const found = session.given.transcript ?? (config === undefined ? null : findTranscript(config, session.id));
-  if (found === null || found === undefined) return;
+  const { CLAUDE_CONFIG_DIR: config, HOME: home = "/" } = session.given.environment;
+  const found = session.given.transcript ?? findTranscript(config ?? join(home, ".claude"), session.id);
+  if (found === null) return;
   rmSync(found, { force: true });
   rmSync(join(dirname(found), session.id), { recursive: true, force: true });
 }
