@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from claude_code_support import last_line
 
 from claude_comms.testing import Answer
 
 if TYPE_CHECKING:
+    from node_support import InstalledBridge
     from survival_support import Lines
 
     from tests.process.daemon.conftest import House
@@ -34,9 +37,13 @@ def answer_of(seed: int) -> Answer:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("backend", "streams"), [("api", 200)])
-def test_torn_streams_reach_caller_store_and_monitor_byte_for_byte(house: House, backend: str, streams: int) -> None:
-    house.api.script = lambda request: answer_of(number_of(request.question))
+@pytest.mark.parametrize(("backend", "streams"), [("api", 200), ("claude-code", 100), ("bridge", 200)])
+def test_torn_streams_reach_caller_store_and_monitor_byte_for_byte(
+    house: House, installed: InstalledBridge, backend: str, streams: int
+) -> None:
+    house.api.script = lambda request: answer_of(number_of(last_line(request)))
+    house.cli.home.mkdir(mode=0o700)
+    (house.cli.home / "config.toml").write_text(f"bridge_command = {json.dumps(installed.command)}\n")
     house.cli.environment["CLAUDE_COMMS_BACKEND"] = backend
     pair = ("--from", "marker", "--to", "arangodb")
     instance_id = house.cli.json("start-instance", *pair, "--backend", backend)["instance_id"]
