@@ -88,8 +88,7 @@ async def test_a_slow_reader_keeps_the_bridge_small_and_gets_everything(
 
         async def watch() -> None:
             await first.wait()
-            for _ in range(20):
-                held.append(await memory())
+            held.extend([await memory() for _ in range(20)])
             go_on.set()
 
         tasks.start_soon(watch)
