@@ -10,6 +10,7 @@ import claude_agent_sdk
 import pytest
 
 from claude_comms.background.backends.mcp_bridge._sources import SHIPPED, shipped_directory
+from claude_comms.background.backends.mcp_bridge.installation import npm_environment
 from claude_comms.testing import LoopbackAPI
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ BINARY = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
 @pytest.fixture
 def machine(cli: Cli) -> Iterator[Cli]:
     """A machine with npm as its user has set it, and Claude Code against the loopback API."""
-    user = os.environ.get("npm_config_userconfig") or str(Path.home() / ".npmrc")
+    user = npm_environment(os.environ).get("npm_config_userconfig") or str(Path.home() / ".npmrc")
     with LoopbackAPI(lambda _: "As rows.") as api:
         cli.environment |= {"npm_config_userconfig": user, "ANTHROPIC_BASE_URL": api.base_url, "ANTHROPIC_API_KEY": "k"}
         cli.environment |= {"CLAUDE_COMMS_CLAUDE_CODE_BINARY": str(BINARY), "CLAUDE_COMMS_DAEMON": "off"}

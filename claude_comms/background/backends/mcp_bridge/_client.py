@@ -191,13 +191,15 @@ class Client:
         if "method" in message:
             self._notice(message["method"], message["params"])
             return
-        method, who = self._waiting.pop(message["id"], ("", None))
+        method, who = self._waiting.get(message["id"], ("", None))
         if who is None:
             return
         if "error" in message:
+            del self._waiting[message["id"]]
             _settle(who, RefusedError(message["error"]))
             return
         require_valid(f"{method}.result", message["result"], frame)
+        del self._waiting[message["id"]]
         if isinstance(who, RemoteTurn):
             self._on_notice("turn.result", message["result"])
             who.tell(("result", message["result"]))

@@ -58,7 +58,8 @@ class BridgeProcess:
         self._node_pid = 0
 
     async def start(self, timeout_s: float) -> None:
-        """Run it until it listens. BackendUnavailableError where it says what is missing, or nothing at all.
+        """Run it until it listens. BackendUnavailableError where it ends by itself, with what it said, or says nothing;
+        BackendCrashedError where it is killed.
 
         However it fails, `stop` must follow.
         """
@@ -67,8 +68,12 @@ class BridgeProcess:
         try:
             with anyio.fail_after(timeout_s):
                 line = await self._process.read_line()
-        except (BackendCrashedError, TimeoutError) as error:
+        except TimeoutError as error:
             raise self._unusable(f"it did not come up within {timeout_s:.0f} s") from error
+        except BackendCrashedError as error:
+            if error.exit_code is None or error.exit_code < 0:  # somebody killed it, which says nothing against it
+                raise
+            raise self._unusable(f"it exited with code {error.exit_code}") from error
         announced = _announced(line)
         if announced is None:
             raise self._unusable(f"it announced itself as {shorten(line.decode('utf-8', 'replace'), 200)!r}")

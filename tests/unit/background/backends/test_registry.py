@@ -60,6 +60,11 @@ def test_claude_code_is_made_without_looking_for_it() -> None:
     assert make_backend("claude-code", settings()).name == "claude-code"
 
 
+def test_the_bridge_is_made_without_looking_for_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert make_backend("bridge", settings()).name == "bridge"
+
+
 def test_an_unknown_backend_is_refused_with_the_names_that_are_known() -> None:
     with pytest.raises(ConfigError, match=r"no backend 'gpt'\. Known backends: offline, api"):
         make_backend("gpt", settings())
