@@ -87,6 +87,17 @@ def test_an_instance_on_the_bridge_is_steered_from_the_shell_and_outlives_its_no
     assert shell.json("list-instances") == []
 
 
+@pytest.mark.parametrize("backend", ["claude-code", "bridge"])
+def test_a_process_gets_the_variables_of_its_instance_and_keeps_the_home_that_is_ours(shell: Cli, backend: str) -> None:
+    given = ("--env", "MODULE_STAGE=testing", "--env", "HOME=/elsewhere")
+    shell.json("start-instance", "--from", "marker", "--to", "arangodb", "--backend", backend, *given)
+    root = psutil.Process(seen(shell)["pid"])
+    (claude,) = [one for one in (root, *root.children(recursive=True)) if "stream-json" in one.cmdline()[:4]]
+    environment = claude.environ()
+    assert environment["MODULE_STAGE"] == "testing"
+    assert environment["HOME"] == str(shell.home / "claude-code" / "home")
+
+
 def thread_in(request: RecordedRequest) -> str:
     return json.dumps(request.body["messages"])
 

@@ -138,10 +138,13 @@ class ClaudeCodeBackend:
         """Claude Code's version."""
         return dotted(self._known[1])
 
-    def environment(self, scratch: Scratch, max_output_tokens: int) -> dict[str, str]:
-        """The whole environment of a process."""
+    def environment(self, spec: InstanceSpec, scratch: Scratch, max_output_tokens: int) -> dict[str, str]:
+        """The whole environment of a process; the instance's own variables win over the usual ones."""
         return self.workspace.environment(
-            os.environ, scratch, given=self._variables, max_output_tokens=max_output_tokens
+            os.environ,
+            scratch,
+            given={**self._variables, **dict(spec.environment)},
+            max_output_tokens=max_output_tokens,
         )
 
     @property

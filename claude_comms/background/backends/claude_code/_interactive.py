@@ -70,7 +70,7 @@ class InteractiveSession:
         if not self._lease.take():  # a fresh id: nobody can have it
             raise BackendUnavailableError("a new session's lease is taken. Try again.", backend=CLAUDE_CODE)
         self._request = request
-        self._environment = _environment(starter.environment(self._scratch, request.max_output_tokens))
+        self._environment = _environment(starter.environment(spec, self._scratch, request.max_output_tokens))
         self._launch = Launch(
             binary=starter.binary,
             directory=self._directory,

@@ -27,7 +27,7 @@ class Equipped(Starter, Protocol):
     @property
     def binary(self) -> Path: ...
 
-    def environment(self, scratch: Scratch, max_output_tokens: int) -> dict[str, str]: ...
+    def environment(self, spec: InstanceSpec, scratch: Scratch, max_output_tokens: int) -> dict[str, str]: ...
 
 
 class ClaudeCodeSession(ProcessSession[Connection]):
@@ -42,7 +42,7 @@ class ClaudeCodeSession(ProcessSession[Connection]):
         launch = Launch(
             binary=self._equipped.binary,
             directory=directory,
-            environment=self._equipped.environment(scratch, request.max_output_tokens),
+            environment=self._equipped.environment(self._spec, scratch, request.max_output_tokens),
             scratch=scratch,
             system=request.prompt.system_text,
             model=request.model,

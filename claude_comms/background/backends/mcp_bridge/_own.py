@@ -139,10 +139,13 @@ class OwnBridge:
             self._link = Link(self._process, f"{_DISTRIBUTION}/{_own_version()}", self._storm or StormLimit())
         return self._link
 
-    def environment(self, scratch: Scratch, max_output_tokens: int) -> dict[str, str]:
-        """The whole environment of a process of Claude Code."""
+    def environment(self, spec: InstanceSpec, scratch: Scratch, max_output_tokens: int) -> dict[str, str]:
+        """The whole environment of a process of Claude Code; the instance's own variables win over the usual ones."""
         usual = self.workspace.environment(
-            os.environ, scratch, given=self._variables, max_output_tokens=max_output_tokens
+            os.environ,
+            scratch,
+            given={**self._variables, **dict(spec.environment)},
+            max_output_tokens=max_output_tokens,
         )
         return {**usual, **_ENTRYPOINT}
 

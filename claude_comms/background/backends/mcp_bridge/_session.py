@@ -29,7 +29,7 @@ class Linked(Starter, Protocol):
     @property
     def binary(self) -> Path: ...
 
-    def environment(self, scratch: Scratch, max_output_tokens: int) -> dict[str, str]: ...
+    def environment(self, spec: InstanceSpec, scratch: Scratch, max_output_tokens: int) -> dict[str, str]: ...
 
 
 class BridgeSession(ProcessSession[BridgeConnection]):
@@ -44,7 +44,7 @@ class BridgeSession(ProcessSession[BridgeConnection]):
         launch = Launch(
             binary=self._linked.binary,
             directory=directory,
-            environment=self._linked.environment(scratch, request.max_output_tokens),
+            environment=self._linked.environment(self._spec, scratch, request.max_output_tokens),
             scratch=scratch,
             system=request.prompt.system_text,
             model=request.model,

@@ -144,12 +144,12 @@ class StockBridge:
 
     def environment(self, scratch: Scratch, spec: InstanceSpec, model: str) -> dict[str, str]:
         """A server's whole environment, which Claude Code inherits."""
+        given = {**self._variables, **dict(spec.environment)}
         # With a limit of ours Claude Code would join on what was cut off, and print only the last part of it.
-        ours = self._workspace.environment(os.environ, scratch, given=self._variables, max_output_tokens=0)
+        ours = self._workspace.environment(os.environ, scratch, given=given, max_output_tokens=0)
         for name in (*_OF_THE_SDK, "CLAUDE_CODE_MAX_OUTPUT_TOKENS"):
             ours.pop(name, None)
         return {
-            **dict(spec.environment),
             **ours,
             "CLAUDE_CLI_NAME": str(self._known.binary.path.absolute()),
             "ANTHROPIC_MODEL": model,
