@@ -331,9 +331,24 @@ test("an idle session's process is taken for another session, which knows nothin
   assert.ok(usage.cost_usd > 0);
   assert.ok(!JSON.stringify((await api.requests()).at(-1)?.messages).includes("Answer to one"));
   await assert.rejects(client.ask(start.session, "three"), { data: { type: "unknown_session" } });
-  const other = await client.call("open", { ...again, system: "Another.", reuse: reused.session });
-  assert.equal(other.session, again.session);
-  assert.notEqual(other.pid, pid);
+  for (const changes of [{ system: "Another." }, { tools: [] }]) {
+    const other = { ...again, ...changes, reuse: reused.session };
+    await assert.rejects(client.call("open", other), { data: { type: "unavailable" } });
+  }
+  assert.equal((await client.call("list")).sessions.length, 1);
+});
+
+test("the process of a resumed session is taken for another, too, whose price is known from its first turn", real, async () => {
+  const start = place.start(api);
+  await client.call("open", start);
+  const { position } = await client.ask(start.session, "one");
+  await client.call("close", { session: start.session, discard: false });
+  const { pid } = await client.call("resume", { ...start, position });
+  assert.equal((await client.ask(start.session, "two")).usage.cost_usd, null);
+  const reused = await client.call("open", { ...start, reuse: start.session });
+  assert.equal(reused.pid, pid);
+  assert.ok((await client.ask(reused.session, "three")).usage.cost_usd > 0);
+  assert.ok(!JSON.stringify((await api.requests()).at(-1)?.messages).includes("Answer to"));
 });
 
 test("another model can be asked in a running session", real, async () => {
@@ -384,8 +399,7 @@ test("a lost connection interrupts its turn; the session serves the next connect
   await client.heard("turn.delta", 2);
   client.close();
   client = await bridge.connect();
-  for (let state = "busy"; state !== "idle"; ) [{ state }] = (await client.call("list")).sessions;
-  const { turn } = await client.ask(session, "again");
+  const { turn } = await client.ask(session, "again"); // while the other still ends
   assert.equal(client.text(turn), "Answer to again");
 });
 
