@@ -24,15 +24,22 @@ export class Exchange {
   #allowed = /** @type {ReturnType<typeof deferred<"allowed">>} */ (deferred());
   #result = /** @type {ReturnType<typeof deferred<Message>>} */ (deferred());
   #failure = /** @type {ReturnType<typeof deferred<unknown>>} */ (deferred());
+  #over = /** @type {ReturnType<typeof deferred<void>>} */ (deferred());
+  /** Whether somebody wants it stopped. */
+  stopping = false;
   #silent = false;
   #held = false;
+
+  #limits;
 
   /**
    * @param {import("./session.mjs").Session} session
    * @param {{session: string, turn: string, text: string, model?: string, window: number}} request
    * @param {Notify} notify
+   * @param {{stallMs: number, tickMs: number}} [limits]  how long the process may say nothing, and how often it is looked at
    */
-  constructor(session, request, notify) {
+  constructor(session, request, notify, limits = { stallMs: STALL_MS, tickMs: TICK_MS }) {
+    this.#limits = limits;
     this.#session = session;
     this.#request = request;
     this.turn = request.turn;
@@ -63,8 +70,19 @@ export class Exchange {
 
   /** Let the turn be stopped; what has no credit is not sent any more. */
   interrupt() {
+    this.stopping = true;
     this.#interrupted.resolve("interrupted");
     this.flow.stop();
+  }
+
+  /** Settles once its session is free for the next. */
+  get over() {
+    return this.#over.promise;
+  }
+
+  /** Note that it is over. */
+  end() {
+    this.#over.resolve();
   }
 
   /** @param {boolean} held */
@@ -119,7 +137,7 @@ export class Exchange {
   async #read(death) {
     const failure = this.#failure.promise.then((error) => Promise.reject(error));
     for (;;) {
-      const outcome = await within(Promise.race([this.#result.promise, failure, death, this.#interrupted.promise]), TICK_MS);
+      const outcome = await within(Promise.race([this.#result.promise, failure, death, this.#interrupted.promise]), this.#limits.tickMs);
       if (outcome === LATE) await this.#checkStalled();
       else if (outcome === "interrupted") return await this.#stopped();
       else return outcome;
@@ -127,10 +145,10 @@ export class Exchange {
   }
 
   async #checkStalled() {
-    if (this.#held) return this.#session.process?.expectQuiet(TICK_MS);
+    if (this.#held) return this.#session.process?.expectQuiet(this.#limits.tickMs);
     await this.reader.calls.settleRunning();
     const quietMs = this.#session.process?.quietMs ?? 0;
-    if (quietMs < STALL_MS) return;
+    if (quietMs < this.#limits.stallMs) return;
     throw new BridgeError("failed", `Claude Code said nothing for ${Math.round(quietMs / 1000)} s. Ask again.`, {
       reason: "stalled",
       retryable: true,

@@ -8,7 +8,7 @@ import { query } from "@anthropic-ai/claude-agent-sdk";
 
 import { Confinement, denyRules } from "./confinement.mjs";
 import { BridgeError, crashed } from "./errors.mjs";
-import { LaunchedProcess } from "./launch.mjs";
+import { DRAIN_MS, LaunchedProcess } from "./launch.mjs";
 import { kindOf } from "./paths.mjs";
 import { oneLine, shorten } from "./text.mjs";
 import { UsageMeter } from "./usage.mjs";
@@ -38,6 +38,7 @@ const START_MS = 30_000;
 const SERVERS_TICK_MS = 50;
 const CLEAR_MS = 10_000;
 const CONTROL_MS = 500;
+const GONE_MS = 2_000;
 const NOT_RUN = 127;
 
 /** Emits `died` with {how, stderr_tail} when its process ends that nobody has stopped. */
@@ -54,6 +55,10 @@ export class Session extends EventEmitter {
   /** Whether the session holds anything yet. */
   used;
   #closed = false;
+  /** Settles once all that the process said has been taken. */
+  #pumped = Promise.resolve();
+  /** Why it was let go of; else its own end tells. @type {BridgeError | null} */
+  #broken = null;
   #inbox = new Inbox();
   /** @type {import("@anthropic-ai/claude-agent-sdk").Query | null} */
   #query = null;
@@ -85,7 +90,7 @@ export class Session extends EventEmitter {
       this.#checkDirectory();
       const options = this.#options(writeSettings(this.given.scratch));
       this.#query = query({ prompt: this.#inbox, options });
-      this.#pump(this.#query);
+      this.#pumped = this.#pump(this.#query);
       const ready = this.guarded(this.#query.initializationResult());
       if ((await within(ready, START_MS)) === LATE) throw this.#unanswered();
       const servers = await this.#reachServers();
@@ -159,7 +164,8 @@ export class Session extends EventEmitter {
     launched.on("broken", (error) => this.#broke(error));
     launched.once("ended", () => {
       this.state = "dead";
-      this.#gone.resolve(launched.crashed());
+      // What it said before comes first.
+      void within(this.#pumped, 2 * DRAIN_MS).then(() => this.#gone.resolve(this.#broken ?? launched.crashed()));
       if (!launched.stopping) this.emit("died", { how: launched.how, stderr_tail: launched.stderrTail });
     });
     return launched;
@@ -169,7 +175,7 @@ export class Session extends EventEmitter {
    * @param {BridgeError} error
    */
   #broke(error) {
-    this.#gone.resolve(error);
+    this.#broken = error;
     void this.lose("wrote something that is not its protocol");
   }
 
@@ -310,27 +316,35 @@ export class Session extends EventEmitter {
     const outcome = await Promise.race([call.then((value) => ({ value }), (error) => ({ error })), this.gone]);
     if (outcome instanceof BridgeError) throw outcome;
     if ("value" in outcome) return outcome.value;
-    if (!this.process?.alive) throw this.process?.crashed() ?? cannotStart(outcome.error);
+    if (!this.process) throw cannotStart(outcome.error);
+    if (!this.process.alive) {
+      const why = await within(this.gone, GONE_MS);
+      throw why === LATE ? this.process.crashed() : why;
+    }
     const said = shorten(String(outcome.error?.message ?? outcome.error), 300);
     throw new BridgeError("failed", `Claude Code refused a request: ${said}. Ask again.`, { reason: "refused_request", retryable: true });
   }
 
   // --- end ---
 
-  /** Stop the process with all it started. Bounded; may be called twice. */
-  async close() {
+  /**
+   * Stop the process with all it started. Bounded; may be called twice.
+   * @param {{gently?: boolean}} [how]
+   */
+  async close(how) {
     this.#closed = true;
     this.state = "dead";
-    await this.process?.stop();
-    this.#gone.resolve(closedError());
+    await this.process?.stop(how);
     this.#inbox.end();
+    if (this.process) await within(this.gone, 3 * DRAIN_MS);
+    else this.#gone.resolve(closedError());
     this.#query?.close();
   }
 
   /** Stop the process, which is of no use any more, and say so. @param {string} how */
   async lose(how) {
     if (this.process?.alive) this.emit("died", { how, stderr_tail: this.process.stderrTail });
-    await this.close();
+    await this.close({ gently: false });
   }
 
   /** Let go of it without waiting. */

@@ -18,33 +18,46 @@ const real = { skip: SKIP };
 let api;
 /** @type {Place} */
 let place;
+/** Where the bridge's token is. @type {Place} */
+let bridgePlace;
+/** One for all tests, until one of them ends it. @type {Bridge | null} */
+let shared = null;
 /** @type {Bridge} */
 let bridge;
 /** @type {Client} */
 let client;
 
 before(async () => {
-  if (!SKIP) api = await new Loopback().start();
+  if (SKIP) return;
+  api = await new Loopback().start();
+  bridgePlace = new Place();
 });
 
 beforeEach(async () => {
   if (SKIP) return;
   place = new Place();
-  bridge = await new Bridge(place, api.about.launcher).start();
+  shared ??= await new Bridge(bridgePlace, api.about.launcher).start();
+  bridge = shared;
   client = await bridge.connect();
 });
 
 afterEach(async () => {
   if (SKIP) return;
+  if (shared) {
+    const { sessions } = await client.call("list");
+    for (const { session } of sessions) await client.call("close", { session, discard: false });
+  }
   client.close();
-  await bridge.close();
   await until(() => marked(place.root).length === 0, "no process is left");
   await api.tell({ reset: true });
   place.remove();
 });
 
 after(async () => {
-  if (!SKIP) await api.close();
+  if (SKIP) return;
+  await shared?.close();
+  await api.close();
+  bridgePlace.remove();
 });
 
 /** An open session. @param {Record<string, unknown>} [changes] @returns {Promise<string>} */
@@ -331,9 +344,24 @@ test("an idle session's process is taken for another session, which knows nothin
   assert.ok(usage.cost_usd > 0);
   assert.ok(!JSON.stringify((await api.requests()).at(-1)?.messages).includes("Answer to one"));
   await assert.rejects(client.ask(start.session, "three"), { data: { type: "unknown_session" } });
-  const other = await client.call("open", { ...again, system: "Another.", reuse: reused.session });
-  assert.equal(other.session, again.session);
-  assert.notEqual(other.pid, pid);
+  for (const changes of [{ system: "Another." }, { tools: [] }]) {
+    const other = { ...again, ...changes, reuse: reused.session };
+    await assert.rejects(client.call("open", other), { data: { type: "unavailable" } });
+  }
+  assert.equal((await client.call("list")).sessions.length, 1);
+});
+
+test("the process of a resumed session is taken for another, too, whose price is known from its first turn", real, async () => {
+  const start = place.start(api);
+  await client.call("open", start);
+  const { position } = await client.ask(start.session, "one");
+  await client.call("close", { session: start.session, discard: false });
+  const { pid } = await client.call("resume", { ...start, position });
+  assert.equal((await client.ask(start.session, "two")).usage.cost_usd, null);
+  const reused = await client.call("open", { ...start, reuse: start.session });
+  assert.equal(reused.pid, pid);
+  assert.ok((await client.ask(reused.session, "three")).usage.cost_usd > 0);
+  assert.ok(!JSON.stringify((await api.requests()).at(-1)?.messages).includes("Answer to"));
 });
 
 test("another model can be asked in a running session", real, async () => {
@@ -384,8 +412,7 @@ test("a lost connection interrupts its turn; the session serves the next connect
   await client.heard("turn.delta", 2);
   client.close();
   client = await bridge.connect();
-  for (let state = "busy"; state !== "idle"; ) [{ state }] = (await client.call("list")).sessions;
-  const { turn } = await client.ask(session, "again");
+  const { turn } = await client.ask(session, "again"); // while the other still ends
   assert.equal(client.text(turn), "Answer to again");
 });
 
@@ -416,6 +443,7 @@ test("killing the bridge leaves no process, not even what Bash started in a sess
   await api.answer(use("Bash", { command: `setsid sh -c 'touch ${flag}; sleep 60' & sleep 60` }));
   client.ask(session, "sleep").catch(() => {});
   await until(() => existsSync(flag), "Bash runs");
+  shared = null;
   process.kill(bridge.announced.pid, "SIGKILL");
   await until(() => marked(place.root).length === 0, "all are gone");
 });
@@ -425,6 +453,7 @@ test("the end of the bridge's standard input ends all sessions, running ones too
   await api.answer({ text: "word ".repeat(400), pause_s: 0.1 });
   const asking = client.ask(session, "go").catch(() => {});
   await client.heard("turn.delta", 1);
+  shared = null;
   await bridge.close();
   assert.deepEqual(marked(place.root), []);
   client.close();
