@@ -24,6 +24,9 @@ export class Exchange {
   #allowed = /** @type {ReturnType<typeof deferred<"allowed">>} */ (deferred());
   #result = /** @type {ReturnType<typeof deferred<Message>>} */ (deferred());
   #failure = /** @type {ReturnType<typeof deferred<unknown>>} */ (deferred());
+  #over = /** @type {ReturnType<typeof deferred<void>>} */ (deferred());
+  /** Whether somebody wants it stopped. */
+  stopping = false;
   #silent = false;
   #held = false;
 
@@ -63,8 +66,19 @@ export class Exchange {
 
   /** Let the turn be stopped; what has no credit is not sent any more. */
   interrupt() {
+    this.stopping = true;
     this.#interrupted.resolve("interrupted");
     this.flow.stop();
+  }
+
+  /** Settles once its session is free for the next. */
+  get over() {
+    return this.#over.promise;
+  }
+
+  /** Note that it is over. */
+  end() {
+    this.#over.resolve();
   }
 
   /** @param {boolean} held */

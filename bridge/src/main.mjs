@@ -84,6 +84,10 @@ function endWithOwner(close, abandon) {
   process.stdin.resume();
   for (const signal of /** @type {NodeJS.Signals[]} */ (["SIGTERM", "SIGINT", "SIGHUP"])) process.on(signal, end);
   process.on("exit", abandon);
+  // One session's trouble must not end the others. What it says may hold anything: its kind is all that is told.
+  process.on("unhandledRejection", (error) => {
+    process.stderr.write(`unhandled: ${error instanceof Error ? error.name : typeof error}\n`);
+  });
   process.stdout.on("error", end);
 }
 

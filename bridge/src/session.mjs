@@ -9,6 +9,7 @@ import { query } from "@anthropic-ai/claude-agent-sdk";
 import { Confinement, denyRules } from "./confinement.mjs";
 import { BridgeError, crashed } from "./errors.mjs";
 import { LaunchedProcess } from "./launch.mjs";
+import { kindOf } from "./paths.mjs";
 import { oneLine, shorten } from "./text.mjs";
 import { UsageMeter } from "./usage.mjs";
 import { deferred, LATE, sleep, within } from "./waiting.mjs";
@@ -37,6 +38,7 @@ const START_MS = 30_000;
 const SERVERS_TICK_MS = 50;
 const CLEAR_MS = 10_000;
 const CONTROL_MS = 500;
+const NOT_RUN = 127;
 
 /** Emits `died` with {how, stderr_tail} when its process ends that nobody has stopped. */
 export class Session extends EventEmitter {
@@ -51,6 +53,7 @@ export class Session extends EventEmitter {
   process = null;
   /** Whether the session holds anything yet. */
   used;
+  #closed = false;
   #inbox = new Inbox();
   /** @type {import("@anthropic-ai/claude-agent-sdk").Query | null} */
   #query = null;
@@ -79,19 +82,30 @@ export class Session extends EventEmitter {
   /** Start the process, shake hands, and wait for the granted MCP servers; their states. */
   async start() {
     try {
+      this.#checkDirectory();
       const options = this.#options(writeSettings(this.given.scratch));
       this.#query = query({ prompt: this.#inbox, options });
       this.#pump(this.#query);
       const ready = this.guarded(this.#query.initializationResult());
       if ((await within(ready, START_MS)) === LATE) throw this.#unanswered();
       const servers = await this.#reachServers();
+      if (this.#closed) throw closedError();
       this.state = "idle";
       return servers;
     } catch (error) {
       const tail = this.process?.stderrTail;
+      // 127 is what a program is told by that cannot be run.
+      const notRun = this.process?.exitCode === NOT_RUN;
       await this.close();
-      throw error instanceof BridgeError ? error : cannotStart(error, tail);
+      throw error instanceof BridgeError && !notRun ? error : cannotStart(error, notRun ? "" : tail);
     }
+  }
+
+  #checkDirectory() {
+    if (this.#closed) throw closedError();
+    const { directory } = this.given;
+    if (kindOf(directory) === "directory") return;
+    throw new BridgeError("unavailable", `${directory} is no directory. Give one that exists.`);
   }
 
   #unanswered() {
@@ -139,6 +153,7 @@ export class Session extends EventEmitter {
    * @param {import("@anthropic-ai/claude-agent-sdk").SpawnOptions} options
    */
   #spawn(options) {
+    if (this.#closed) throw closedError();
     const launched = new LaunchedProcess(options, this.launcher);
     this.process = launched;
     launched.on("broken", (error) => this.#broke(error));
@@ -304,9 +319,10 @@ export class Session extends EventEmitter {
 
   /** Stop the process with all it started. Bounded; may be called twice. */
   async close() {
+    this.#closed = true;
     this.state = "dead";
     await this.process?.stop();
-    this.#gone.resolve(crashed("the session was closed. Resume it, or open a new one."));
+    this.#gone.resolve(closedError());
     this.#inbox.end();
     this.#query?.close();
   }
@@ -319,6 +335,7 @@ export class Session extends EventEmitter {
 
   /** Let go of it without waiting. */
   abandon() {
+    this.#closed = true;
     this.state = "dead";
     this.process?.abandon();
   }
@@ -349,6 +366,10 @@ class Inbox {
       else await new Promise((resolve) => (this.#wake = () => resolve(undefined)));
     }
   }
+}
+
+function closedError() {
+  return crashed("the session was closed. Resume it, or open a new one.");
 }
 
 /**

@@ -8,6 +8,7 @@ import { BridgeError, unknownSession } from "./errors.mjs";
 import { Exchange } from "./exchange.mjs";
 import { memoryOf } from "./processes.mjs";
 import { Session } from "./session.mjs";
+import { within } from "./waiting.mjs";
 
 /**
  * @typedef {import("./session.mjs").Start} Start
@@ -18,6 +19,7 @@ import { Session } from "./session.mjs";
 
 const PROVE_MS = 5_000;
 const MOST_STARTING = 4;
+const STOPPING_MS = 2_000;
 
 /** The methods of the protocol, by their names; `notify` tells all clients. */
 export class Sessions {
@@ -42,8 +44,7 @@ export class Sessions {
 
   /** @param {Start & {reuse?: string}} params */
   async open({ reuse, ...start }) {
-    const reused = reuse === undefined ? null : await this.#reused(reuse, start);
-    return reused ?? (await this.#start(start, false));
+    return reuse === undefined ? await this.#start(start, false) : await this.#reused(reuse, start);
   }
 
   /** @param {Start} params */
@@ -86,21 +87,21 @@ export class Sessions {
   }
 
   /**
-   * The session whose process could be taken for another; null where a new process is needed.
+   * The session whose process is taken for another. An error where it cannot be: then it stays as it is, or is gone.
    * @param {string} id
    * @param {Start} start
    */
   async #reused(id, start) {
     const session = this.#known(id);
-    if (session.state === "busy") throw busy(id);
-    if (session.state !== "idle" || session.resumed || !sameProcess(session.given, start)) return null;
+    if (session.state === "busy" || session.state === "starting") throw busy(id);
+    if (session.state !== "idle" || !sameProcess(session.given, start)) throw notReusable(id, "it was started otherwise, or is dead");
     session.state = "busy";
-    const cleared = !session.used || (await session.clear());
-    if (!cleared) {
+    if (session.used && !(await session.clear())) {
       await this.#end(session);
-      return null;
+      throw notReusable(id, "Claude Code did not clear it, and was stopped");
     }
     session.state = "idle";
+    session.given = start;
     session.turns = 0;
     this.#sessions.delete(id);
     this.#sessions.set(session.id, session);
@@ -123,6 +124,7 @@ export class Sessions {
    */
   async turn(params, client) {
     const session = this.#known(params.session);
+    if (session.exchange?.stopping) await within(session.exchange.over, STOPPING_MS);
     if (session.state === "dead") throw session.process?.crashed() ?? unknownSession(params.session);
     if (session.state !== "idle") throw busy(params.session);
     const exchange = new Exchange(session, params, client.notify);
@@ -135,6 +137,7 @@ export class Sessions {
       client.exchanges.delete(exchange);
       session.exchange = null;
       if (session.state === "busy") session.state = "idle";
+      exchange.end();
     }
   }
 
@@ -239,6 +242,8 @@ export class Sessions {
   /** @param {Session} session */
   async #proved(session) {
     if (session.state === "dead" && session.process) throw session.process.crashed();
+    // While its text waits for credit it can answer nothing; and a turn proves more than a question of its state.
+    if (session.state === "busy") throw busy(session.id);
     await session.prove(PROVE_MS);
   }
 }
@@ -249,13 +254,21 @@ function busy(id) {
 }
 
 /**
+ * @param {string} id
+ * @param {string} why
+ */
+function notReusable(id, why) {
+  return new BridgeError("unavailable", `the process of session ${id} cannot be taken for another: ${why}. Close it, and open a new one.`);
+}
+
+/**
  * Whether a process started with `given` is what `start` asks for. Its model can be changed.
  * @param {Start} given
  * @param {Start} start
  */
 function sameProcess(given, start) {
   /** @param {Start} one */
-  const fixed = ({ session: _session, model: _model, ...rest }) => rest;
+  const fixed = ({ session: _, model: __, transcript: ___, position: ____, ...rest }) => rest;
   return isDeepStrictEqual(fixed(given), fixed(start));
 }
 
@@ -264,9 +277,9 @@ function sameProcess(given, start) {
  * @param {Session} session
  */
 function discardTranscript(session) {
-  const config = session.given.environment.CLAUDE_CONFIG_DIR;
-  const found = session.given.transcript ?? (config === undefined ? null : findTranscript(config, session.id));
-  if (found === null || found === undefined) return;
+  const { CLAUDE_CONFIG_DIR: config, HOME: home = "/" } = session.given.environment;
+  const found = session.given.transcript ?? findTranscript(config ?? join(home, ".claude"), session.id);
+  if (found === null) return;
   rmSync(found, { force: true });
   rmSync(join(dirname(found), session.id), { recursive: true, force: true });
 }

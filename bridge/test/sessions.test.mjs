@@ -100,6 +100,40 @@ test("the command line holds no prompt, key or header, and says that the session
   assert.deepEqual(request.tools.map((/** @type {any} */ tool) => tool.name).filter((/** @type {string} */ name) => /^[RGmBW]/.test(name)).sort(), ["Glob", "Grep", "Read", "mcp__tiny__add", "mcp__tiny__wipe"]);
 });
 
+test("a process has the environment that was given, and nothing of the bridge's", real, async () => {
+  await opened();
+  assert.ok(marked(place.root).length >= 2);
+  const known = new Set(marked(place.root).map(({ pid }) => pid));
+  assert.deepEqual(marked("not-for-sessions").filter(({ pid }) => known.has(pid)), []);
+});
+
+test("a program or a directory that is not there makes the session unavailable, under the launcher too", real, async () => {
+  for (const changes of [{ binary: "/nowhere/claude" }, { directory: join(place.root, "nowhere") }]) {
+    await assert.rejects(opened(changes), { data: { type: "unavailable" } });
+  }
+  await assert.rejects(opened({ binary: "/bin/false" }), (/** @type {any} */ error) => error.data.type === "crashed" && error.data.exit_code === 1);
+  await assert.rejects(opened({ binary: process.execPath }), (/** @type {any} */ error) => error.data.stderr_tail !== "");
+  assert.deepEqual(await client.call("list"), { sessions: [] });
+});
+
+test("a session that is closed while it starts leaves nothing", real, async () => {
+  const start = place.start(api);
+  const opening = client.call("open", start);
+  await client.call("close", { session: start.session, discard: true });
+  await assert.rejects(opening, (/** @type {any} */ error) => error.data.type === "crashed");
+  await until(() => marked(place.root).length === 0, "no process is left");
+});
+
+test("a process that prints nonsense is let go of, with what it said", real, async () => {
+  const start = place.start(api);
+  const liar = join(place.root, "liar.sh");
+  // Answers like Claude Code until it is asked something.
+  const program = `#!/bin/sh\nhead -n 1 >/dev/null\necho '{"torn": '\nsleep 60\n`;
+  writeFileSync(liar, program, { mode: 0o700 });
+  await assert.rejects(client.call("open", { ...start, binary: liar }), { data: { type: "protocol", line: '{"torn":' } });
+  await until(() => marked(place.root).length === 0, "no process is left");
+});
+
 test("of a granted MCP server only the granted tools are used", real, async () => {
   const definition = { type: "stdio", command: process.execPath, args: [TINY], env: { SECRET: "four" } };
   const session = await opened({ mcp_servers: { tiny: { definition, tools: ["add"] } } });
@@ -297,9 +331,24 @@ test("an idle session's process is taken for another session, which knows nothin
   assert.ok(usage.cost_usd > 0);
   assert.ok(!JSON.stringify((await api.requests()).at(-1)?.messages).includes("Answer to one"));
   await assert.rejects(client.ask(start.session, "three"), { data: { type: "unknown_session" } });
-  const other = await client.call("open", { ...again, system: "Another.", reuse: reused.session });
-  assert.equal(other.session, again.session);
-  assert.notEqual(other.pid, pid);
+  for (const changes of [{ system: "Another." }, { tools: [] }]) {
+    const other = { ...again, ...changes, reuse: reused.session };
+    await assert.rejects(client.call("open", other), { data: { type: "unavailable" } });
+  }
+  assert.equal((await client.call("list")).sessions.length, 1);
+});
+
+test("the process of a resumed session is taken for another, too, whose price is known from its first turn", real, async () => {
+  const start = place.start(api);
+  await client.call("open", start);
+  const { position } = await client.ask(start.session, "one");
+  await client.call("close", { session: start.session, discard: false });
+  const { pid } = await client.call("resume", { ...start, position });
+  assert.equal((await client.ask(start.session, "two")).usage.cost_usd, null);
+  const reused = await client.call("open", { ...start, reuse: start.session });
+  assert.equal(reused.pid, pid);
+  assert.ok((await client.ask(reused.session, "three")).usage.cost_usd > 0);
+  assert.ok(!JSON.stringify((await api.requests()).at(-1)?.messages).includes("Answer to"));
 });
 
 test("another model can be asked in a running session", real, async () => {
@@ -350,8 +399,7 @@ test("a lost connection interrupts its turn; the session serves the next connect
   await client.heard("turn.delta", 2);
   client.close();
   client = await bridge.connect();
-  for (let state = "busy"; state !== "idle"; ) [{ state }] = (await client.call("list")).sessions;
-  const { turn } = await client.ask(session, "again");
+  const { turn } = await client.ask(session, "again"); // while the other still ends
   assert.equal(client.text(turn), "Answer to again");
 });
 

@@ -19,7 +19,7 @@ export const PYTHON = process.env.CLAUDE_COMMS_TEST_PYTHON;
 export const SKIP = PYTHON ? false : "CLAUDE_COMMS_TEST_PYTHON names no Python: no real session is tested";
 export const MODEL = "claude-sonnet-5-5";
 const TOKEN = "test-token-0123456789";
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = Number(process.env.PATIENCE ?? 20_000);
 
 /** The loopback Messages API, in a process of its own. */
 export class Loopback {
@@ -108,6 +108,7 @@ export class Place {
       TMPDIR: join(this.root, "tmp"),
       CLAUDE_CODE_MAX_RETRIES: "2",
       CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK: "1",
+      ENABLE_TOOL_SEARCH: "false",
       DISABLE_TELEMETRY: "1",
     };
   }
@@ -129,7 +130,8 @@ export class Bridge {
     writeFileSync(token, TOKEN, { mode: 0o600 });
     const words = ["bin/claude-comms-bridge.mjs", "serve", "--token-file", token];
     if (launcher.length) words.push("--launcher", JSON.stringify(launcher));
-    const env = { PATH: process.env.PATH ?? "" };
+    // The rest of its environment must not reach a session.
+    const env = { PATH: process.env.PATH ?? "", BRIDGE_ONLY: "not-for-sessions", NODE_OPTIONS: "" };
     this.child = spawn(process.execPath, words, { cwd: BRIDGE, env, stdio: ["pipe", "pipe", "pipe"] });
     this.child.stderr.on("data", (data) => (this.stderr += data));
     this.exited = once(this.child, "exit");
