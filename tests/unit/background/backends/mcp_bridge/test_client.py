@@ -16,7 +16,7 @@ from claude_comms.background.backends.mcp_bridge._failures import ConnectionLost
 from claude_comms.errors import BackendProtocolError, BackendUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 
     from websockets.asyncio.server import ServerConnection
 
@@ -58,7 +58,7 @@ class Server:
                 await socket.send(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": HELLO}))
 
     @asynccontextmanager
-    async def client(self, notices: list[str] | None = None) -> AsyncIterator[Client]:
+    async def client(self, notices: list[str] | None = None) -> AsyncGenerator[Client]:
         heard = [] if notices is None else notices
         client = await connected(self.port, "secret", lambda method, _: heard.append(method), "test/1")
         try:
