@@ -205,6 +205,10 @@ class BridgeConnection:
     async def _open(self) -> None:
         method, parameters = "open", self.launch.parameters()
         if self.launch.resume is not None:
+            # The bridge has a session once. Whoever kept it warm is idle, for its lease is ours.
+            for other in self._link.holders(self.session_id):
+                if other is not self:
+                    await other.close()
             method, parameters["transcript"] = "resume", str(self.launch.resume)
             if self.launch.position is not None:
                 parameters["position"] = self.launch.position
