@@ -212,7 +212,13 @@ class BridgeConnection:
             method, parameters["transcript"] = "resume", str(self.launch.resume)
             if self.launch.position is not None:
                 parameters["position"] = self.launch.position
-        told = await self._call(method, parameters, timeout_s=float("inf"))
+        try:
+            told = await self._call(method, parameters, timeout_s=float("inf"))
+        except BackendUnavailableError as error:
+            for name in self.launch.confinement.servers:  # the bridge does not know where it is defined
+                if f'MCP server "{name}"' in str(error):
+                    error.args = (f"{error.args[0]} See [mcp_servers.{name}] in config.toml.",)
+            raise
         if told["session"] != self.session_id:
             raise BackendProtocolError("the bridge opened another session than it was asked for.", backend=BRIDGE)
         self._pid, self._servers, self._opened = told["pid"], list(told["servers"]), True
