@@ -30,12 +30,16 @@ export class Exchange {
   #silent = false;
   #held = false;
 
+  #limits;
+
   /**
    * @param {import("./session.mjs").Session} session
    * @param {{session: string, turn: string, text: string, model?: string, window: number}} request
    * @param {Notify} notify
+   * @param {{stallMs: number, tickMs: number}} [limits]  how long the process may say nothing, and how often it is looked at
    */
-  constructor(session, request, notify) {
+  constructor(session, request, notify, limits = { stallMs: STALL_MS, tickMs: TICK_MS }) {
+    this.#limits = limits;
     this.#session = session;
     this.#request = request;
     this.turn = request.turn;
@@ -133,7 +137,7 @@ export class Exchange {
   async #read(death) {
     const failure = this.#failure.promise.then((error) => Promise.reject(error));
     for (;;) {
-      const outcome = await within(Promise.race([this.#result.promise, failure, death, this.#interrupted.promise]), TICK_MS);
+      const outcome = await within(Promise.race([this.#result.promise, failure, death, this.#interrupted.promise]), this.#limits.tickMs);
       if (outcome === LATE) await this.#checkStalled();
       else if (outcome === "interrupted") return await this.#stopped();
       else return outcome;
@@ -141,10 +145,10 @@ export class Exchange {
   }
 
   async #checkStalled() {
-    if (this.#held) return this.#session.process?.expectQuiet(TICK_MS);
+    if (this.#held) return this.#session.process?.expectQuiet(this.#limits.tickMs);
     await this.reader.calls.settleRunning();
     const quietMs = this.#session.process?.quietMs ?? 0;
-    if (quietMs < STALL_MS) return;
+    if (quietMs < this.#limits.stallMs) return;
     throw new BridgeError("failed", `Claude Code said nothing for ${Math.round(quietMs / 1000)} s. Ask again.`, {
       reason: "stalled",
       retryable: true,

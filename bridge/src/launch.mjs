@@ -14,7 +14,8 @@ import { printable, shorten } from "./text.mjs";
  */
 
 const STDERR_KEPT_BYTES = 8 * 1024;
-const DRAIN_MS = 300;
+/** How long what a process said last is waited for, once it has ended. */
+export const DRAIN_MS = 300;
 const STEP_MS = 500;
 /** The descriptor of the lifeline in the launcher: the one after the three standard streams. */
 const LIFELINE_FD = 3;
@@ -178,13 +179,16 @@ export class LaunchedProcess extends EventEmitter {
 
   // --- its end ---
 
-  /** End it and all it started, within 2 s: end of input, then the lifeline and SIGTERM, then SIGKILL. */
-  async stop() {
+  /**
+   * End it and all it started, within 2 s: end of input, then the lifeline and SIGTERM, then SIGKILL.
+   * @param {{gently?: boolean}} [how]  whether it may end by itself first
+   */
+  async stop({ gently = true } = {}) {
     this.#stopping = true;
     this.lines.hold(false);
     if (this.end) return;
     this.stdin.end();
-    if (await this.#endsWithin(STEP_MS)) return;
+    if (gently && (await this.#endsWithin(STEP_MS))) return;
     this.#cut();
     this.#signal("SIGTERM");
     if (await this.#endsWithin(STEP_MS)) return;

@@ -12,7 +12,7 @@ const MOST_NOISE_LINES = 100;
  * Passes on the lines that are JSON objects. While it is held it takes nothing more, and so its process has to wait.
  *
  * `broken` is called once with a `protocol` error for what is not Claude Code's protocol: a torn or endless line, or
- * too many remarks. U+2028 and U+2029, at which Node's line reader would cut, are escaped.
+ * too many remarks. Nothing is passed on after it. U+2028 and U+2029, at which Node's line reader would cut, are escaped.
  */
 export class Lines extends Transform {
   /** @type {Buffer[]} the beginning of a line */
@@ -20,6 +20,7 @@ export class Lines extends Transform {
   #begunBytes = 0;
   #noise = 0;
   #held = false;
+  #failed = false;
   /** @type {(() => void) | null} */
   #waiting = null;
 
@@ -50,10 +51,11 @@ export class Lines extends Transform {
   _transform(chunk, _encoding, done) {
     let from = 0;
     const passed = [];
+    if (this.#failed) return done();
     for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, from)) {
       const line = this.#line(chunk.subarray(from, end));
       from = end + 1;
-      if (this.#fits(line)) passed.push(line.replaceAll("\u2028", "\\u2028").replaceAll("\u2029", "\\u2029"), "\n");
+      if (!this.#failed && this.#fits(line)) passed.push(line.replaceAll("\u2028", "\\u2028").replaceAll("\u2029", "\\u2029"), "\n");
     }
     if (from < chunk.length) this.#begin(chunk.subarray(from));
     if (passed.length) this.push(passed.join(""));
@@ -103,6 +105,8 @@ export class Lines extends Transform {
    * @param {string} what
    */
   #fail(start, what) {
+    if (this.#failed) return;
+    this.#failed = true;
     this.#begun = [];
     this.#begunBytes = 0;
     const line = shorten(start.subarray(0, 400).toString("utf8"), 200);

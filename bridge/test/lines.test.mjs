@@ -38,9 +38,9 @@ test("remarks are left out, and too many of them are not the protocol", async ()
   assert.deepEqual([broken[0].type, broken[0].data.line], ["protocol", "noise"]);
 });
 
-test("a torn line is an error that shows its beginning", async () => {
-  const { text, broken } = await passed(['{"a":1\n{"b":2}\n']);
-  assert.equal(text, '{"b":2}\n');
+test("a torn line is an error that shows its beginning; what stands before it is passed on, nothing after it", async () => {
+  const { text, broken } = await passed(['{"z":0}\n{"a":1\n{"b":2}\n{"c":\n', '{"d":3}\n']);
+  assert.equal(text, '{"z":0}\n');
   assert.deepEqual([broken.length, broken[0].type, broken[0].data.line], [1, "protocol", '{"a":1']);
 });
 

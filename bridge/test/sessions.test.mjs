@@ -18,33 +18,46 @@ const real = { skip: SKIP };
 let api;
 /** @type {Place} */
 let place;
+/** Where the bridge's token is. @type {Place} */
+let bridgePlace;
+/** One for all tests, until one of them ends it. @type {Bridge | null} */
+let shared = null;
 /** @type {Bridge} */
 let bridge;
 /** @type {Client} */
 let client;
 
 before(async () => {
-  if (!SKIP) api = await new Loopback().start();
+  if (SKIP) return;
+  api = await new Loopback().start();
+  bridgePlace = new Place();
 });
 
 beforeEach(async () => {
   if (SKIP) return;
   place = new Place();
-  bridge = await new Bridge(place, api.about.launcher).start();
+  shared ??= await new Bridge(bridgePlace, api.about.launcher).start();
+  bridge = shared;
   client = await bridge.connect();
 });
 
 afterEach(async () => {
   if (SKIP) return;
+  if (shared) {
+    const { sessions } = await client.call("list");
+    for (const { session } of sessions) await client.call("close", { session, discard: false });
+  }
   client.close();
-  await bridge.close();
   await until(() => marked(place.root).length === 0, "no process is left");
   await api.tell({ reset: true });
   place.remove();
 });
 
 after(async () => {
-  if (!SKIP) await api.close();
+  if (SKIP) return;
+  await shared?.close();
+  await api.close();
+  bridgePlace.remove();
 });
 
 /** An open session. @param {Record<string, unknown>} [changes] @returns {Promise<string>} */
@@ -430,6 +443,7 @@ test("killing the bridge leaves no process, not even what Bash started in a sess
   await api.answer(use("Bash", { command: `setsid sh -c 'touch ${flag}; sleep 60' & sleep 60` }));
   client.ask(session, "sleep").catch(() => {});
   await until(() => existsSync(flag), "Bash runs");
+  shared = null;
   process.kill(bridge.announced.pid, "SIGKILL");
   await until(() => marked(place.root).length === 0, "all are gone");
 });
@@ -439,6 +453,7 @@ test("the end of the bridge's standard input ends all sessions, running ones too
   await api.answer({ text: "word ".repeat(400), pause_s: 0.1 });
   const asking = client.ask(session, "go").catch(() => {});
   await client.heard("turn.delta", 1);
+  shared = null;
   await bridge.close();
   assert.deepEqual(marked(place.root), []);
   client.close();
