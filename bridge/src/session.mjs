@@ -1,22 +1,20 @@
 /** One session: one `query()` of the Agent SDK held open, and the Claude Code process that it talks to. */
 
 import { EventEmitter } from "node:events";
-import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 
 import { query } from "@anthropic-ai/claude-agent-sdk";
 
-import { Confinement, denyRules } from "./confinement.mjs";
-import { BridgeError, crashed } from "./errors.mjs";
+import { Confinement } from "./confinement.mjs";
+import { BridgeError, cannotStart, closedError, crashed, unreached } from "./errors.mjs";
+import { Inbox, userMessage } from "./inbox.mjs";
 import { DRAIN_MS, LaunchedProcess } from "./launch.mjs";
+import { optionsFor } from "./options.mjs";
 import { kindOf } from "./paths.mjs";
-import { oneLine, shorten } from "./text.mjs";
+import { shorten } from "./text.mjs";
 import { UsageMeter } from "./usage.mjs";
 import { deferred, LATE, sleep, within } from "./waiting.mjs";
 
 /**
- * @typedef {import("@anthropic-ai/claude-agent-sdk").SDKUserMessage} UserMessage
- * @typedef {import("@anthropic-ai/claude-agent-sdk").McpServerConfig} ServerConfig
  * @typedef {import("./confinement.mjs").Decision} Decision
  * @typedef {object} Start  the parameters of `open` and `resume`
  * @property {string} session
@@ -88,7 +86,10 @@ export class Session extends EventEmitter {
   async start() {
     try {
       this.#checkDirectory();
-      const options = this.#options(writeSettings(this.given.scratch));
+      const options = optionsFor(this.given, this.resumed, {
+        rule: (useId, tool, given) => this.#rule(useId, tool, given),
+        spawn: (spawned) => this.#spawn(spawned),
+      });
       this.#query = query({ prompt: this.#inbox, options });
       this.#pumped = this.#pump(this.#query);
       const ready = this.guarded(this.#query.initializationResult());
@@ -120,41 +121,6 @@ export class Session extends EventEmitter {
   }
 
   /**
-   * @param {string} settings  the file with the deny rules
-   * @returns {import("@anthropic-ai/claude-agent-sdk").Options}
-   */
-  #options(settings) {
-    const { directory, system, tools, directories, mcp_servers, environment, binary, position } = this.given;
-    const servers = Object.entries(mcp_servers).map(([name, { definition }]) => [name, definition]);
-    return {
-      cwd: directory,
-      env: { ...environment, CLAUDE_CODE_MAX_OUTPUT_TOKENS: String(this.given.max_output_tokens) },
-      model: this.model,
-      // In the initialize request, like the servers: every user of the machine can read a command line.
-      systemPrompt: { type: "custom", prompt: system, snapshot: false },
-      mcpServers: /** @type {Record<string, ServerConfig>} */ (Object.fromEntries(servers)),
-      mcpServersDelivery: "initialize",
-      settings,
-      settingSources: [],
-      strictMcpConfig: true,
-      extraArgs: { restricted: null },
-      permissionMode: "default",
-      tools,
-      additionalDirectories: directories,
-      includePartialMessages: true,
-      canUseTool: async (tool, given, { toolUseID }) => {
-        const decision = this.#rule(toolUseID, tool, given);
-        return decision.allowed ? { behavior: "allow", updatedInput: given } : { behavior: "deny", message: decision.reason };
-      },
-      hooks: { PreToolUse: [{ hooks: [this.#beforeTool], onFailure: "block" }] },
-      ...(binary === undefined ? {} : { pathToClaudeCodeExecutable: binary }),
-      ...(this.resumed ? { resume: this.given.transcript ?? this.id } : { sessionId: this.id }),
-      ...(this.resumed && position !== undefined ? { resumeSessionAt: position } : {}),
-      spawnClaudeCodeProcess: (options) => this.#spawn(options),
-    };
-  }
-
-  /**
    * @param {import("@anthropic-ai/claude-agent-sdk").SpawnOptions} options
    */
   #spawn(options) {
@@ -178,19 +144,6 @@ export class Session extends EventEmitter {
     this.#broken = error;
     void this.lose("wrote something that is not its protocol");
   }
-
-  /** @type {import("@anthropic-ai/claude-agent-sdk").HookCallback} */
-  #beforeTool = async (input, useId) => {
-    const call = /** @type {{tool_name?: unknown, tool_input?: unknown}} */ (input);
-    const decision = this.#rule(useId, String(call.tool_name), call.tool_input ?? {});
-    return {
-      hookSpecificOutput: {
-        hookEventName: "PreToolUse",
-        permissionDecision: decision.allowed ? "allow" : "deny",
-        permissionDecisionReason: decision.reason,
-      },
-    };
-  };
 
   /**
    * Decide, and put it on record.
@@ -353,74 +306,4 @@ export class Session extends EventEmitter {
     this.state = "dead";
     this.process?.abandon();
   }
-}
-
-/** The messages for the process, as the SDK takes them. */
-class Inbox {
-  /** @type {UserMessage[]} */
-  #messages = [];
-  #ended = false;
-  #wake = () => {};
-
-  /** @param {UserMessage} message */
-  put(message) {
-    this.#messages.push(message);
-    this.#wake();
-  }
-
-  end() {
-    this.#ended = true;
-    this.#wake();
-  }
-
-  async *[Symbol.asyncIterator]() {
-    while (!this.#ended) {
-      const message = this.#messages.shift();
-      if (message) yield message;
-      else await new Promise((resolve) => (this.#wake = () => resolve(undefined)));
-    }
-  }
-}
-
-function closedError() {
-  return crashed("the session was closed. Resume it, or open a new one.");
-}
-
-/**
- * @param {string} text
- * @returns {UserMessage}
- */
-function userMessage(text) {
-  return { type: "user", message: { role: "user", content: text }, parent_tool_use_id: null };
-}
-
-/**
- * Write the deny rules, for the owner's eyes alone.
- * @param {string} scratch
- */
-function writeSettings(scratch) {
-  const path = join(scratch, "settings.json");
-  mkdirSync(scratch, { recursive: true, mode: 0o700 });
-  writeFileSync(path, JSON.stringify({ permissions: { deny: denyRules() } }), { mode: 0o600 });
-  chmodSync(path, 0o600);
-  return path;
-}
-
-/**
- * @param {string} name
- * @param {string} reason
- */
-function unreached(name, reason) {
-  const said = shorten(reason, 300);
-  return new BridgeError("unavailable", `the MCP server ${JSON.stringify(name)}, which was granted, cannot be used: ${said}. Correct its definition.`);
-}
-
-/**
- * @param {unknown} error
- * @param {string} [tail]
- */
-function cannotStart(error, tail = "") {
-  const said = oneLine(error instanceof Error ? error.message : String(error));
-  const more = tail ? ` It said: ${shorten(tail, 500)}` : "";
-  return new BridgeError("unavailable", `cannot start Claude Code: ${shorten(said, 500)}.${more} Check the directory and the binary.`);
 }

@@ -1,13 +1,12 @@
 /** All sessions of a bridge, and what a client may do with them. */
 
-import { readdirSync, rmSync } from "node:fs";
-import { dirname, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 
 import { BridgeError, unknownSession } from "./errors.mjs";
 import { Exchange } from "./exchange.mjs";
 import { memoryOf } from "./processes.mjs";
 import { Session } from "./session.mjs";
+import { discardTranscript } from "./transcripts.mjs";
 import { within } from "./waiting.mjs";
 
 /**
@@ -270,32 +269,4 @@ function sameProcess(given, start) {
   /** @param {Start} one */
   const fixed = ({ session: _, model: __, transcript: ___, position: ____, ...rest }) => rest;
   return isDeepStrictEqual(fixed(given), fixed(start));
-}
-
-/**
- * Delete the session's file, and what lies beside it under its name.
- * @param {Session} session
- */
-function discardTranscript(session) {
-  const { CLAUDE_CONFIG_DIR: config, HOME: home = "/" } = session.given.environment;
-  const found = session.given.transcript ?? findTranscript(config ?? join(home, ".claude"), session.id);
-  if (found === null) return;
-  rmSync(found, { force: true });
-  rmSync(join(dirname(found), session.id), { recursive: true, force: true });
-}
-
-/**
- * @param {string} config
- * @param {string} id
- */
-function findTranscript(config, id) {
-  const projects = join(config, "projects");
-  try {
-    for (const folder of readdirSync(projects)) {
-      if (readdirSync(join(projects, folder)).includes(`${id}.jsonl`)) return join(projects, folder, `${id}.jsonl`);
-    }
-  } catch {
-    // there are none
-  }
-  return null;
 }

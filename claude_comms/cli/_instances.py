@@ -45,7 +45,7 @@ def start_instance(
         typer.Option(
             "--backend",
             metavar="B",
-            help="auto, offline, api, claude-code, or an installed one; the setting when left out.",
+            help="auto, offline, api, claude-code, bridge, or an installed one; the setting when left out.",
             autocompletion=options.complete_backend,
         ),
     ] = None,

@@ -134,7 +134,7 @@ Backend = Annotated[
     typer.Option(
         "--backend",
         metavar="B",
-        help="auto, offline, api, claude-code, or an installed one; the conversation's own when left out.",
+        help="auto, offline, api, claude-code, bridge, or an installed one; the conversation's own when left out.",
         autocompletion=complete_backend,
     ),
 ]

@@ -248,6 +248,26 @@ async def test_an_interrupt_keeps_what_had_come_and_the_session_stays_usable(
     assert session.pid == pid
 
 
+async def test_a_question_that_is_interrupted_before_it_is_put_is_never_asked(talk: Talk, api: LoopbackAPI) -> None:
+    await talk.ask("one")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(talk.session.interrupt)
+        with pytest.raises(TurnFailedError, match="interrupted"):
+            await talk.session.ask(talk.request("two"), talk.emit)
+    assert times_asked(api, "two") == 0
+    assert (await talk.ask("three")).text == "Answer to three"
+
+
+async def test_a_conversation_goes_on_in_another_instance_while_the_first_is_warm(
+    talk: Talk, session: BridgeSession, backend: OwnBridge, spec: InstanceSpec
+) -> None:
+    await talk.ask("one")
+    other = talk.on(await backend.open(spec))
+    assert (await other.ask("two")).rebuilt == ""
+    assert session.pid is None
+    assert (await Talk(session, other.handle, list(other.history)).ask("three")).rebuilt == ""
+
+
 async def test_a_deadline_ends_the_turn_with_what_had_come(
     talk: Talk, session: BridgeSession, api: LoopbackAPI
 ) -> None:

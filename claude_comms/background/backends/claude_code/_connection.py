@@ -232,11 +232,7 @@ class Connection:
 
     def suits(self, request: TurnRequest) -> bool:
         """Whether what was fixed when the process started is what the question needs."""
-        # The output limit too: kept, a small one would cut off later answers.
-        return (
-            self.launch.system == request.prompt.system_text
-            and self.launch.max_output_tokens == request.max_output_tokens
-        )
+        return self.launch.suits(request)
 
     async def send(self, text: str, *, model: str) -> None:
         """Put a question, which acts on nothing: no ``@path`` and no ``/command`` in it is looked at."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from claude_comms.background.backends.claude_code._session import Equipped
+    from claude_comms.background.backends.claude_code._session import Starter
     from claude_comms.background.backends.claude_runtime.confinement import Confinement
     from claude_comms.types import InstanceSpec, TurnRequest
 
@@ -59,7 +59,7 @@ class TerminalTurn:
 class InteractiveSession:
     """Use it as a context manager: `run` it, then read its `turns`. At its end its scratch files and lease go."""
 
-    def __init__(self, starter: Equipped, spec: InstanceSpec, confinement: Confinement, request: TurnRequest) -> None:
+    def __init__(self, starter: Starter, spec: InstanceSpec, confinement: Confinement, request: TurnRequest) -> None:
         workspace = starter.workspace
         self._config = workspace.config
         self._scratch = workspace.scratch()

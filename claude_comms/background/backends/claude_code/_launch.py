@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from claude_comms.background.backends.claude_runtime.launch import LaunchFacts
 from claude_comms.background.backends.claude_runtime.secret_names import deny_rules
 from claude_comms.files import write_private
 from claude_comms.turn_file import write_turn_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from claude_comms.background.backends.claude_runtime.confinement import Confinement
-    from claude_comms.background.backends.claude_runtime.workspace import Scratch
     from claude_comms.types import TurnRequest
 
 __all__ = ["Launch"]
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """All that is fixed when a process starts."""
+class Launch(LaunchFacts):
+    """All that is fixed when a process starts, and how that is said on its command line."""
 
-    binary: Path
-    directory: Path
-    environment: Mapping[str, str]
-    scratch: Scratch
-    system: str
-    model: str
-    confinement: Confinement
-    max_output_tokens: int
-    session_id: str
-    """Of the new session, or of the one that is resumed."""
-    resume: Path | None = None
-    """The transcript of the session to resume."""
-    position: str | None = None
-    """Resume only up to this row; what was interrupted after it is left out."""
+    __slots__ = ()
 
     def argv(self) -> list[str]:
         """The command line. It holds no prompt and no secret: every user of the machine can read it."""

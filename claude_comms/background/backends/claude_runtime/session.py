@@ -20,6 +20,8 @@ from claude_comms.types import Source
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from claude_comms.background.backends.claude_runtime.confinement import Confinement
+    from claude_comms.background.backends.claude_runtime.launch import LaunchFacts
     from claude_comms.background.backends.claude_runtime.place import Place
     from claude_comms.background.backends.claude_runtime.warm import WarmSessions
     from claude_comms.background.backends.claude_runtime.workspace import Scratch, Workspace
@@ -57,8 +59,17 @@ class Starter(Protocol):
         ...
 
     @property
+    def binary(self) -> Path:
+        """Where Claude Code is."""
+        ...
+
+    @property
     def warm(self) -> WarmSessions:
         """All its sessions."""
+        ...
+
+    def environment(self, spec: InstanceSpec, scratch: Scratch, max_output_tokens: int) -> dict[str, str]:
+        """The whole environment of a process of Claude Code."""
         ...
 
 
@@ -154,14 +165,16 @@ class Exchange(Protocol):
 
 
 ConnectionT = TypeVar("ConnectionT", bound=WarmConnection)
+LaunchT = TypeVar("LaunchT", bound="LaunchFacts")
 
 
 class ProcessSession(ABC, Generic[ConnectionT]):
     """One instance. It has at most one process, started by the first question and kept warm from then on."""
 
-    def __init__(self, starter: Starter, spec: InstanceSpec, limits: Limits) -> None:
+    def __init__(self, starter: Starter, spec: InstanceSpec, confinement: Confinement, limits: Limits) -> None:
         self._starter = starter
         self._spec = spec
+        self._confinement = confinement
         self._limits = limits
         self._connection: ConnectionT | None = None
         self._leaving: ConnectionT | None = None
@@ -385,6 +398,23 @@ class ProcessSession(ABC, Generic[ConnectionT]):
         except BaseException:
             await self._drop()
             raise
+
+    def _launch(
+        self, kind: type[LaunchT], request: TurnRequest, scratch: Scratch, directory: Path, place: Place
+    ) -> LaunchT:
+        return kind(
+            binary=self._starter.binary,
+            directory=directory,
+            environment=self._starter.environment(self._spec, scratch, request.max_output_tokens),
+            scratch=scratch,
+            system=request.prompt.system_text,
+            model=request.model,
+            confinement=self._confinement,
+            max_output_tokens=request.max_output_tokens,
+            session_id=place.session_id,
+            resume=place.transcript,
+            position=place.position,
+        )
 
     def _time_to_start(self, request: TurnRequest) -> float:
         if request.deadline is None:

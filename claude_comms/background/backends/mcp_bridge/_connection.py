@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 
+from claude_comms.background.backends.claude_runtime.launch import LaunchFacts
 from claude_comms.background.backends.claude_runtime.tenure import Tenure
 from claude_comms.background.backends.mcp_bridge._failures import ConnectionLostError, RefusedError
 from claude_comms.errors import (
@@ -27,11 +27,9 @@ from claude_comms.types import BRIDGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
-    from claude_comms.background.backends.claude_runtime.confinement import Confinement
     from claude_comms.background.backends.claude_runtime.leases import Lease
-    from claude_comms.background.backends.claude_runtime.workspace import Scratch, Workspace
+    from claude_comms.background.backends.claude_runtime.workspace import Workspace
     from claude_comms.background.backends.mcp_bridge._client import Client, RemoteTurn
     from claude_comms.background.backends.mcp_bridge._link import Link
     from claude_comms.types import TurnRequest
@@ -43,23 +41,10 @@ _CLOSE_S = 0.8
 _CONNECTED = "connected"
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """All that is fixed when a process starts."""
+class Launch(LaunchFacts):
+    """All that is fixed when a process starts, and how the bridge is told of it."""
 
-    binary: Path
-    directory: Path
-    environment: Mapping[str, str]
-    scratch: Scratch
-    system: str
-    model: str
-    confinement: Confinement
-    max_output_tokens: int
-    session_id: str
-    """Of the new session, or of the one that is resumed."""
-    resume: Path | None = None
-    """The transcript of the session to resume."""
-    position: str | None = None
+    __slots__ = ()
 
     def parameters(self) -> dict[str, Any]:
         """The same as the bridge's `open` has it; of `resume`, all but what is resumed."""
@@ -205,10 +190,20 @@ class BridgeConnection:
     async def _open(self) -> None:
         method, parameters = "open", self.launch.parameters()
         if self.launch.resume is not None:
+            # The bridge has a session once. Whoever kept it warm is idle, for its lease is ours.
+            for other in self._link.holders(self.session_id):
+                if other is not self:
+                    await other.close()
             method, parameters["transcript"] = "resume", str(self.launch.resume)
             if self.launch.position is not None:
                 parameters["position"] = self.launch.position
-        told = await self._call(method, parameters, timeout_s=float("inf"))
+        try:
+            told = await self._call(method, parameters, timeout_s=float("inf"))
+        except BackendUnavailableError as error:
+            for name in self.launch.confinement.servers:  # the bridge does not know where it is defined
+                if f'MCP server "{name}"' in str(error):
+                    error.args = (f"{error.args[0]} See [mcp_servers.{name}] in config.toml.",)
+            raise
         if told["session"] != self.session_id:
             raise BackendProtocolError("the bridge opened another session than it was asked for.", backend=BRIDGE)
         self._pid, self._servers, self._opened = told["pid"], list(told["servers"]), True
@@ -299,11 +294,7 @@ class BridgeConnection:
 
     def suits(self, request: TurnRequest) -> bool:
         """Whether what was fixed when the process started is what the question needs."""
-        # The output limit too: kept, a small one would cut off later answers.
-        return (
-            self.launch.system == request.prompt.system_text
-            and self.launch.max_output_tokens == request.max_output_tokens
-        )
+        return self.launch.suits(request)
 
     async def propose(self, text: str, *, model: str, window: int) -> RemoteTurn:
         """A question that goes to the model with the turn's first credit."""

@@ -58,6 +58,10 @@ class Member(Protocol):
         """Its process has died."""
         ...
 
+    async def close(self) -> None:
+        """End its process."""
+        ...
+
 
 class Link:
     """Starts the bridge when it is needed, and again when it has died. All methods belong to one event loop.
@@ -90,6 +94,10 @@ class Link:
     def join(self, member: Member) -> None:
         """Tell the session of what concerns it from now on."""
         self._members.add(member)
+
+    def holders(self, session_id: str) -> list[Member]:
+        """The sessions of that id, which may be one twice: an instance goes on where another kept it warm."""
+        return [member for member in self._members if member.session_id == session_id]
 
     def leave(self, member: Member) -> None:
         """Tell it nothing more."""

@@ -21,40 +21,22 @@ __all__ = ["BridgeSession", "Limits", "Linked"]
 
 
 class Linked(Starter, Protocol):
-    """What the backend gives its sessions beside: the way to the bridge, the binary, and environments."""
+    """What the backend gives its sessions beside: the way to the bridge."""
 
     @property
     def link(self) -> Link: ...
-
-    @property
-    def binary(self) -> Path: ...
-
-    def environment(self, spec: InstanceSpec, scratch: Scratch, max_output_tokens: int) -> dict[str, str]: ...
 
 
 class BridgeSession(ProcessSession[BridgeConnection]):
     """One instance. It has at most one process, in the bridge, started by the first question and kept warm."""
 
     def __init__(self, starter: Linked, spec: InstanceSpec, confinement: Confinement, limits: Limits) -> None:
-        super().__init__(starter, spec, limits)
-        self._linked = starter
-        self._confinement = confinement
+        super().__init__(starter, spec, confinement, limits)
+        self._link = starter.link
 
     def _connect(self, request: TurnRequest, scratch: Scratch, directory: Path, place: Place) -> BridgeConnection:
-        launch = Launch(
-            binary=self._linked.binary,
-            directory=directory,
-            environment=self._linked.environment(self._spec, scratch, request.max_output_tokens),
-            scratch=scratch,
-            system=request.prompt.system_text,
-            model=request.model,
-            confinement=self._confinement,
-            max_output_tokens=request.max_output_tokens,
-            session_id=place.session_id,
-            resume=place.transcript,
-            position=place.position,
-        )
-        return BridgeConnection(self._linked.link, launch, self._linked.workspace, place.lease, kept=place.kept)
+        launch = self._launch(Launch, request, scratch, directory, place)
+        return BridgeConnection(self._link, launch, self._starter.workspace, place.lease, kept=place.kept)
 
     def _exchange_on(self, connection: BridgeConnection, request: TurnRequest, emit: Emit) -> BridgeExchange:
         return BridgeExchange(connection, request, emit, self._limits, self._drop)
@@ -65,4 +47,4 @@ class BridgeSession(ProcessSession[BridgeConnection]):
         Of a process that was not warm, only the bridge's own death counts: another start would meet the same.
         """
         asked = self._exchange is not None and self._exchange.heard
-        return not asked and (warm or self._linked.link.process is None)
+        return not asked and (warm or self._link.process is None)
