@@ -14,8 +14,10 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
+from claude_comms.testing import Fault, LoopbackAPI
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterator
 
     from tests.process.conftest import Cli
 
@@ -75,6 +77,78 @@ async def test_a_client_over_http_may_say_where_it_works(
     assert background.run("register-module", "shop", "--path", background.directory).returncode == 0
     async with over_http(url, {**headers, "Claude-Comms-Directory": str(background.directory)}, mode) as client:
         assert (await values(client, "list_modules"))["asking_as"] == "shop"
+
+
+async def test_a_directory_may_have_any_letters(background: Cli, served: tuple[str, dict[str, str]]) -> None:
+    url, headers = served
+    (background.directory / "lädchen").mkdir()
+    assert background.run("register-module", "shop", "--path", background.directory / "lädchen").returncode == 0
+    call: dict[str, Any] = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "list_modules", "arguments": {}},
+    }
+    sent = {
+        **{name.encode(): value.encode() for name, value in headers.items()},
+        b"Accept": b"application/json, text/event-stream",
+        b"Claude-Comms-Directory": str(background.directory / "lädchen").encode(),
+    }
+    async with httpx.AsyncClient(trust_env=False, timeout=_WITHIN_S) as http:
+        answer = await http.post(url, json=call, headers=sent)
+    assert '"asking_as":"shop"' in answer.text.replace(": ", ":")
+
+
+@pytest.fixture
+def slow(background: Cli) -> Iterator[LoopbackAPI]:
+    """A model that does not answer its first two questions while the test runs."""
+    with LoopbackAPI("At last.") as api:
+        for _ in range(2):
+            api.fail(Fault.stall(after=0, seconds=300))
+        background.environment |= {**api.environment(), "CLAUDE_COMMS_BACKEND": "api"}
+        yield api
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_client_that_cancels_its_call_ends_that_turn_and_no_other(
+    background: Cli, slow: LoopbackAPI, served: tuple[str, dict[str, str]], mode: str
+) -> None:
+    """Two clients, which give their calls the same numbers. One of them cancels."""
+    url, headers = served
+    threads: dict[str, str] = {}
+    begun = {"one": anyio.Event(), "other": anyio.Event()}
+    again, left, stays = dict[str, Any](), dict[str, Any](), dict[str, Any]()
+
+    async def ask(client: Client, who: str) -> None:
+        async def tell(progress: float, total: float | None, message: str | None) -> None:
+            del progress, total
+            threads.setdefault(who, (message or "").rpartition(" ")[2])
+            begun[who].set()
+
+        asked = {"target": "arangodb", "prompt": who}
+        await client.call_tool("query_module", asked, progress_callback=tell)
+
+    async with (
+        over_http(url, headers, mode) as one,
+        over_http(url, headers, mode) as other,
+        anyio.create_task_group() as staying,
+    ):
+        staying.start_soon(ask, other, "other")
+        await anyio.to_thread.run_sync(slow.wait_for_requests, 1, _WITHIN_S)
+        async with anyio.create_task_group() as leaving:
+            leaving.start_soon(ask, one, "one")
+            await anyio.to_thread.run_sync(slow.wait_for_requests, 2, _WITHIN_S)
+            for each in begun.values():
+                await each.wait()
+            leaving.cancel_scope.cancel()
+        again |= await values(one, "continue_conversation", thread_id=threads["one"], prompt="Go on.")
+        left |= await anyio.to_thread.run_sync(background.json, "show-conversation", threads["one"])
+        stays |= await anyio.to_thread.run_sync(background.json, "show-conversation", threads["other"])
+        staying.cancel_scope.cancel()
+    assert again["response"] == "At last."
+    assert left["messages"][0]["error"]["reason"] == "interrupted"
+    assert stays["messages"][0]["state"] == "pending"
+    assert len(stays["messages"]) == 1
 
 
 async def test_the_daemons_doors_stand_before_it_and_no_session_is_kept(served: tuple[str, dict[str, str]]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
-from mcp_types import INVALID_PARAMS, ListRootsResult, PromptReference, Root
+from mcp_types import INVALID_PARAMS, ErrorData, ListRootsResult, PromptReference, Root
 from pydantic import FileUrl
 
 from claude_comms.descriptors import Registry
@@ -121,6 +121,51 @@ async def test_progress_is_told_while_a_question_runs(connect: Connect, scripted
     assert [number for number, _ in told] == sorted({number for number, _ in told})
 
 
+async def test_progress_tells_of_text_that_comes_and_of_a_long_silence(
+    connect: Connect, scripted: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("claude_comms.plugin._asking._PIECES_EVERY_S", 0.0)
+    monkeypatch.setattr("claude_comms.plugin._asking._SIGN_OF_LIFE_S", 0.01)
+    stall = Stall(after="Use ", answer="Use it.")
+    scripted.add(stall)
+    told: list[str] = []
+
+    async def tell(progress: float, total: float | None, message: str | None) -> None:
+        del progress, total
+        told.append(message or "")
+        if "waiting for arangodb" in told[-1]:
+            stall.release.set()
+
+    async with connect() as caller:
+        with anyio.fail_after(10):
+            await caller.client.call_tool(
+                "query_module", {"target": "arangodb", "prompt": "How?"}, progress_callback=tell
+            )
+    assert "arangodb is answering: 4 characters so far" in told
+
+
+async def test_a_cancelled_call_ends_the_modules_turn(connect: Connect, scripted: ScriptedBackend) -> None:
+    scripted.add(Stall(after="Use "), "And now?")
+    threads: list[str] = []
+
+    async with connect() as caller:
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as asking:
+
+                async def tell(progress: float, total: float | None, message: str | None) -> None:
+                    del progress, total
+                    threads.append((message or "").rpartition(" ")[2])
+                    asking.cancel_scope.cancel()
+
+                await caller.client.call_tool(
+                    "query_module", {"target": "arangodb", "prompt": "How?"}, progress_callback=tell
+                )
+            again = await caller.values("continue_conversation", thread_id=threads[0], prompt="Go on.")
+        thread = await caller.client.read_resource(f"claude-comms://conversations/{threads[0]}")
+    assert again["response"] == "And now?", "the instance was free for the next question"
+    assert "interrupted" in getattr(thread.contents[0], "text", "")
+
+
 async def test_an_answer_is_data_between_marks_that_it_cannot_close(
     connect: Connect, scripted: ScriptedBackend
 ) -> None:
@@ -160,10 +205,56 @@ async def test_errors_say_what_to_do_next(
         assert part in text
 
 
-async def test_wrong_arguments_are_a_tool_error_that_names_them(connect: Connect) -> None:
+@pytest.mark.parametrize(
+    ("tool", "arguments", "told"),
+    [
+        ("query_module", {"target": "arangodb"}, "prompt: Field required"),
+        ("query_module", {"target": "arangodb", "prompt": 5}, "prompt: Input should be a valid string"),
+        ("query_module", {"target": "arangodb", "prompt": " "}, "Next: Correct the question"),
+        ("query_module", {"target": "arangodb", "prompt": "a\0b"}, "Next: Correct the question"),
+        ("query_module", {"target": "arangodb", "prompt": "?", "threadId": "c_1"}, "target, prompt, thread_id"),
+        ("list_instances", {"limit": 1}, "its arguments are none"),
+        ("search_conversations", {"text": "x", "limit": 1000}, "limit: Input should be less than"),
+        ("ask_module", {}, "the tools are list_modules, describe_module, query_module"),
+    ],
+)
+async def test_a_wrong_call_asks_nothing_and_is_told_what_is_wrong_and_to_correct_it(
+    connect: Connect, scripted: ScriptedBackend, tool: str, arguments: dict[str, Any], told: str
+) -> None:
     async with connect() as caller:
-        assert "prompt" in await caller.failure("query_module", target="arangodb")
-        assert "limit" in await caller.failure("search_conversations", text="x", limit=1000)
+        text = await caller.failure(tool, **arguments)
+    assert told in text
+    assert "Next: Correct" in text
+    assert "pydantic" not in text
+    assert scripted.requests == []
+
+
+async def test_schemas_say_that_there_are_no_more_arguments(connect: Connect) -> None:
+    async with connect() as caller:
+        tools = (await caller.client.list_tools()).tools
+    assert [tool.input_schema.get("additionalProperties") for tool in tools] == [False] * len(TOOLS)
+
+
+async def test_a_blank_thread_is_none(connect: Connect) -> None:
+    async with connect() as caller:
+        first = await caller.values("query_module", target="arangodb", prompt="one")
+        second = await caller.values("query_module", target="arangodb", prompt="two", thread_id="")
+    assert first["thread_id"] != second["thread_id"]
+
+
+async def test_what_breaks_is_told_as_such_with_the_next_step(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(Registry, "find_modules", broken)
+    async with connect() as caller:
+        text = await caller.failure("list_modules")
+    assert "list_modules broke" in text
+    assert "Next: " in text
+    assert "secret" not in text
+    assert "secret" in caplog.text
 
 
 async def test_modules_are_listed_ranked_and_described(connect: Connect) -> None:
@@ -176,6 +267,20 @@ async def test_modules_are_listed_ranked_and_described(connect: Connect) -> None
     assert fitting["modules"][0]["score"] > 0
     assert card["descriptor"]["name"] == "marker"
     assert card["descriptor"]["capabilities"]
+
+
+async def test_a_list_of_modules_is_cut_and_says_so_and_blank_filters_are_none(connect: Connect) -> None:
+    async with connect() as caller:
+        cut = await caller.call("list_modules", limit=1)
+        whole = await caller.values("list_modules", text="", capability=" ", tag="", data_type="")
+        filtered = await caller.values("list_modules", capability="create_graph")
+        none = await caller.call("list_modules", tag="no such tag")
+    assert cut.structured_content is not None
+    assert (len(cut.structured_content["modules"]), cut.structured_content["total"]) == (1, len(whole["modules"]))
+    assert f"{len(whole['modules']) - 1} more fit" in caller.words(cut)
+    assert len(whole["modules"]) >= 3
+    assert [module["name"] for module in filtered["modules"]] == ["arangodb"]
+    assert "Call list_modules without arguments" in caller.words(none)
 
 
 async def test_what_was_asked_is_found_again_and_counted(connect: Connect, scripted: ScriptedBackend) -> None:
@@ -227,6 +332,9 @@ async def test_an_unknown_prompt_or_resource_is_the_clients_mistake(connect: Con
         with pytest.raises(MCPError, match="Unknown prompt") as raised:
             await caller.client.get_prompt("no-such", {})
         assert raised.value.error.code == INVALID_PARAMS
+        with pytest.raises(MCPError, match="Missing required arguments") as raised:
+            await caller.client.get_prompt("ask-module", {"module": "arangodb"})
+        assert raised.value.error.code == INVALID_PARAMS
         with pytest.raises(MCPError, match="nobody") as raised:
             await caller.client.read_resource("claude-comms://modules/nobody")
         assert raised.value.error.code == INVALID_PARAMS
@@ -258,6 +366,28 @@ async def test_a_clients_roots_say_where_it_works_when_its_directory_does_not(
             revision = caller.client.protocol_version
     assert revision in ("2025-11-25", "2026-07-28")
     assert listed["asking_as"] == ("shop" if revision == "2025-11-25" else "anonymous")
+
+
+@pytest.mark.parametrize("answer", ["others", "an error", "silence"])
+async def test_a_client_whose_roots_are_of_no_use_asks_as_nobody(
+    connect: Connect, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("claude_comms.plugin._desk._ROOTS_WITHIN_S", 0.05)
+
+    async def roots(context: Any) -> ListRootsResult | ErrorData:
+        del context
+        if answer == "an error":
+            return ErrorData(code=-1, message="no")
+        if answer == "silence":
+            await anyio.sleep_forever()
+        uris: list[Any] = ["vscode-vfs://github/a/b", "no address", "file:///a%00b", "file://[bad"]
+        return ListRootsResult.model_construct(roots=[Root.model_construct(uri=uri) for uri in uris])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # these roots are none to the SDK
+        async with connect(list_roots_callback=roots) as caller:
+            with anyio.fail_after(10):
+                assert (await caller.values("list_modules"))["asking_as"] == "anonymous"
 
 
 # --- asked by an instance ----------------------------------------------------------------------
@@ -312,10 +442,27 @@ async def test_what_is_left_of_the_money_is_all_there_is(
     assert scripted.requests == []
 
 
+TURN: dict[str, Any] = {"turn_id": "t", "chain": ["a", "marker"], "max_cost_usd": None, "deadline": None}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        [],
+        {**TURN, "chain": []},
+        {**TURN, "chain": "abc"},
+        {**TURN, "chain": ["a", 1]},
+        {**TURN, "max_cost_usd": "lots"},
+        {**TURN, "max_cost_usd": float("nan")},
+        {**TURN, "deadline": float("nan")},
+        {**TURN, "deadline": "soon"},
+    ],
+)
 async def test_an_instance_whose_turn_is_not_known_asks_nothing(
-    connect: Connect, scripted: ScriptedBackend, turn_file: Path
+    connect: Connect, scripted: ScriptedBackend, turn_file: Path, told: Any
 ) -> None:
-    await anyio.Path(turn_file).write_text("{}")
+    await anyio.Path(turn_file).write_text(json.dumps(told))
     async with connect() as caller:
         assert "CLAUDE_COMMS_TURN" in await caller.failure("query_module", target="arangodb", prompt="one")
     assert scripted.requests == []
