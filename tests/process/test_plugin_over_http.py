@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -77,6 +78,47 @@ async def test_a_client_over_http_may_say_where_it_works(
     assert background.run("register-module", "shop", "--path", background.directory).returncode == 0
     async with over_http(url, {**headers, "Claude-Comms-Directory": str(background.directory)}, mode) as client:
         assert (await values(client, "list_modules"))["asking_as"] == "shop"
+
+
+@pytest.fixture
+def in_a_turn(background: Cli, tmp_path: Path) -> None:
+    """The daemon is started by an instance's tool."""
+    turn = {"turn_id": "t_1", "chain": ["marker", "arangodb"], "max_cost_usd": None, "deadline": None}
+    (tmp_path / "turn.json").write_text(json.dumps(turn))
+    background.environment["CLAUDE_COMMS_TURN"] = str(tmp_path / "turn.json")
+
+
+@pytest.mark.usefixtures("in_a_turn")
+@pytest.mark.parametrize("told", ["shop", "", "/with\\0zero"])
+async def test_over_http_it_is_neither_the_daemons_directory_nor_its_turn_that_counts(
+    background: Cli, served: tuple[str, dict[str, str]], told: str
+) -> None:
+    """A daemon may have been started by an instance's tool, in a module's path."""
+    url, headers = served
+    assert background.run("register-module", "shop", "--path", background.directory).returncode == 0
+    async with over_http(url, {**headers, "Claude-Comms-Directory": told}, "legacy") as client:
+        assert (await values(client, "list_modules"))["asking_as"] == "anonymous"
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_task_that_takes_long_is_looked_at_waited_for_and_cancelled(
+    slow: LoopbackAPI, served: tuple[str, dict[str, str]], mode: str
+) -> None:
+    url, headers = served
+    async with over_http(url, headers, mode) as client:
+        task_id = (await values(client, "start_task", target="arangodb", prompt="How?"))["task_id"]
+        await anyio.to_thread.run_sync(slow.wait_for_requests, 1, _WITHIN_S)
+        active = await values(client, "activity")
+        waited = await values(client, "task_result", task_id=task_id, wait_s=0.2)
+        ended = await values(client, "cancel_task", task_id=task_id)
+        status = await values(client, "task_status", task_id=task_id)
+        result = await client.call_tool("task_result", {"task_id": task_id})
+    assert [task["task_id"] for task in active["tasks"]] == [task_id]
+    assert [item["target"] for item in active["instances"]] == ["arangodb"], "it works"
+    assert (waited["state"], waited["answer"]) == ("running", None)
+    assert (ended["state"], status["state"]) == ("cancelled", "cancelled")
+    assert result.is_error
+    assert "Next: " in getattr(result.content[0], "text", "")
 
 
 async def test_a_directory_may_have_any_letters(background: Cli, served: tuple[str, dict[str, str]]) -> None:

@@ -370,9 +370,11 @@ async def test_a_clients_roots_say_where_it_works_when_its_directory_does_not(
 
 @pytest.mark.parametrize("answer", ["others", "an error", "silence"])
 async def test_a_client_whose_roots_are_of_no_use_asks_as_nobody(
-    connect: Connect, answer: str, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, claude_comms_home: Path, tmp_path: Path, answer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("claude_comms.plugin._desk._ROOTS_WITHIN_S", 0.05)
+    (tmp_path / "shop").mkdir()
+    Registry(claude_comms_home, ()).register("shop", path=tmp_path / "shop")
 
     async def roots(context: Any) -> ListRootsResult | ErrorData:
         del context
@@ -380,7 +382,7 @@ async def test_a_client_whose_roots_are_of_no_use_asks_as_nobody(
             return ErrorData(code=-1, message="no")
         if answer == "silence":
             await anyio.sleep_forever()
-        uris: list[Any] = ["vscode-vfs://github/a/b", "no address", "file:///a%00b", "file://[bad"]
+        uris: list[Any] = [f"vscode-vfs://github{tmp_path}/shop", "no address", "file:///a%00b", "file://[bad"]
         return ListRootsResult.model_construct(roots=[Root.model_construct(uri=uri) for uri in uris])
 
     with warnings.catch_warnings():
