@@ -101,6 +101,35 @@ def test_a_server_that_never_stops_talking_is_cut_off() -> None:
     assert "said more than 4,096 KiB" in told("rows", script=script)
 
 
+PAGES = """
+import json, sys
+last = int(sys.argv[1])
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked:
+        continue
+    answer = {"jsonrpc": "2.0", "id": asked["id"]}
+    if asked["method"] == "initialize":
+        hello = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}}
+        answer["result"] = {**hello, "serverInfo": {"name": "paged", "version": "1"}}
+    elif asked["method"] == "tools/list":
+        page = int((asked.get("params") or {}).get("cursor") or 0)
+        answer["result"] = {"tools": [{"name": f"t{page}", "inputSchema": {"type": "object"}}]}
+        if page != last:
+            answer["result"]["nextCursor"] = str(page + 1)
+    else:
+        answer["error"] = {"code": -32601, "message": "not here"}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+@pytest.mark.parametrize(("last", "told"), [(2, 3), (-1, 50)])
+def test_all_pages_of_a_list_are_read_and_an_endless_list_is_left(last: int, told: int) -> None:
+    card = draft_from_mcp("rows", command=[sys.executable, "-c", PAGES, str(last)])
+    assert [item.name for item in card.capabilities] == [f"t{number}" for number in range(told)]
+    assert card.metadata["drafted_from"][1:] == ([] if last > 0 else ["the first 50 of 50 and more tools"])
+
+
 def test_a_server_that_complains_a_lot_is_still_heard(tmp_path: Path) -> None:
     complaint = "head -c 6000000 /dev/zero | tr '\\0' x >&2"
     command = ["sh", "-c", f"{complaint}; exec {shlex.join(on_stdio(tmp_path / 'called'))}"]
