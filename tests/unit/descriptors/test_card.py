@@ -180,6 +180,22 @@ def test_a_descriptor_comes_back_equal_whatever_it_says(values: dict[str, Any], 
     assert to_agent_card(from_agent_card(json.dumps(card)), url=url) == card
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [
+        5,
+        {"signed": 3},
+        {"fields": {"name": None}},
+        {"fields": {"capabilities": 3, "version": []}},
+        {"fields": {"extra": 1}, "skills": {"none": {}}},
+        {"extension": {"at": 7, "fields": {"uri": "urn:other"}}},
+    ],
+)
+def test_what_somebody_put_in_the_place_that_is_kept_for_cards_comes_back_too(kept: Any) -> None:
+    descriptor = ModuleDescriptor(name="weather", metadata={"a2a_card": kept})
+    assert from_agent_card(to_agent_card(descriptor)) == descriptor
+
+
 # --- what goes where ---------------------------------------------------------------------------
 
 
