@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import claude_comms
 from claude_comms.errors import BackendUnavailableError, ConfigError
 from claude_comms.plugin._claude_files import claude_file, claude_project
+from claude_comms.plugin._sdk import require_sdk
 from claude_comms.types import CLAUDE_CODE
 
 if TYPE_CHECKING:
@@ -86,8 +87,10 @@ class Change:
 def planned(settings: Settings, scope: Scope, directory: Path, *, remove: bool = False) -> Change:
     """What registering the server for `directory` takes, or with `remove` the undoing of it. Changes nothing.
 
-    ConfigError where a file of Claude Code's cannot be understood.
+    ConfigError where a file of Claude Code's cannot be understood, or the server could not run here.
     """
+    if not remove:
+        require_sdk()
     path = directory / ".mcp.json" if scope == "project" else claude_file()
     return Change(
         scope=scope,

@@ -100,6 +100,18 @@ async def test_over_http_it_is_neither_the_daemons_directory_nor_its_turn_that_c
         assert (await values(client, "list_modules"))["asking_as"] == "anonymous"
 
 
+async def waiting(client: Client, task_id: str) -> list[str]:
+    """What is told while a task is waited for."""
+    said: list[str] = []
+
+    async def tell(progress: float, total: float | None, message: str | None) -> None:
+        del progress, total
+        said.append(message or "")
+
+    await client.call_tool("task_result", {"task_id": task_id, "wait_s": 0.2}, progress_callback=tell)
+    return said
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_task_that_takes_long_is_looked_at_waited_for_and_cancelled(
     slow: LoopbackAPI, served: tuple[str, dict[str, str]], mode: str
@@ -110,12 +122,14 @@ async def test_a_task_that_takes_long_is_looked_at_waited_for_and_cancelled(
         await anyio.to_thread.run_sync(slow.wait_for_requests, 1, _WITHIN_S)
         active = await values(client, "activity")
         waited = await values(client, "task_result", task_id=task_id, wait_s=0.2)
+        told = await waiting(client, task_id)
         ended = await values(client, "cancel_task", task_id=task_id)
         status = await values(client, "task_status", task_id=task_id)
         result = await client.call_tool("task_result", {"task_id": task_id})
     assert [task["task_id"] for task in active["tasks"]] == [task_id]
     assert [item["target"] for item in active["instances"]] == ["arangodb"], "it works"
     assert (waited["state"], waited["answer"]) == ("running", None)
+    assert told[0] == "the task is running: 0 characters after 0 s"
     assert (ended["state"], status["state"]) == ("cancelled", "cancelled")
     assert result.is_error
     assert "Next: " in getattr(result.content[0], "text", "")
