@@ -142,11 +142,19 @@ async def _roots(context: Context[Any, Any]) -> list[Path]:
             # Not its own method, which warns: the newest revision has no roots, older clients have. And not its own
             # result, which takes no other roots than files: editors have some, too.
             told = await session.send_request(ListRootsRequest(), _Roots)
-        paths = [urlsplit(root.uri) for root in told.roots]
     except (MCPError, TimeoutError, ValueError):
         return []
-    plain = [unquote(path.path) for path in paths if path.scheme == "file" and path.path.startswith("/")]
-    return [Path(path) for path in plain if "\0" not in path]
+    return [path for root in told.roots if (path := _path_of(root.uri)) is not None]
+
+
+def _path_of(uri: str) -> Path | None:
+    """The path that a file's address means; None for any other."""
+    try:
+        address = urlsplit(uri)
+    except ValueError:
+        return None
+    path = unquote(address.path)
+    return Path(path) if address.scheme == "file" and path.startswith("/") and "\0" not in path else None
 
 
 def _as_typed(header: str) -> str:

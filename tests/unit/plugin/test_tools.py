@@ -15,7 +15,7 @@ from pydantic import FileUrl
 from claude_comms.descriptors import Registry
 from claude_comms.testing.scripted import Answer, ScriptedBackend, Stall
 from claude_comms.turn_file import write_turn_file
-from claude_comms.types import Pair, Prompt, TokenCount, TurnRequest
+from claude_comms.types import Pair, Prompt, Refused, Retried, TokenCount, ToolUsed, TurnRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,6 +142,26 @@ async def test_progress_tells_of_text_that_comes_and_of_a_long_silence(
                 "query_module", {"target": "arangodb", "prompt": "How?"}, progress_callback=tell
             )
     assert "arangodb is answering: 4 characters so far" in told
+
+
+async def test_progress_tells_of_tools_refusals_and_retries_in_words_that_act_on_no_terminal(
+    connect: Connect, scripted: ScriptedBackend
+) -> None:
+    happened = (
+        ToolUsed("Read", "a\x1b[31m.py"),
+        Refused("Bash", "rm", "not granted"),
+        Retried(attempt=1, reason="overloaded", wait_s=0.0),
+    )
+    scripted.add(Answer("Use it.", events=happened))
+    told: list[str] = []
+
+    async def tell(progress: float, total: float | None, message: str | None) -> None:
+        del progress, total
+        told.append(message or "")
+
+    async with connect() as caller:
+        await caller.client.call_tool("query_module", {"target": "arangodb", "prompt": "How?"}, progress_callback=tell)
+    assert told[1:4] == ["it uses Read a[31m.py", "Bash was refused: not granted", "attempt 1 failed: overloaded"]
 
 
 async def test_a_cancelled_call_ends_the_modules_turn(connect: Connect, scripted: ScriptedBackend) -> None:
@@ -368,8 +388,8 @@ async def test_a_clients_roots_say_where_it_works_when_its_directory_does_not(
     assert listed["asking_as"] == ("shop" if revision == "2025-11-25" else "anonymous")
 
 
-@pytest.mark.parametrize("answer", ["others", "an error", "silence"])
-async def test_a_client_whose_roots_are_of_no_use_asks_as_nobody(
+@pytest.mark.parametrize("answer", ["others", "others and files", "an error", "silence", "no roots"])
+async def test_roots_that_are_of_no_use_are_passed_over(
     connect: Connect, claude_comms_home: Path, tmp_path: Path, answer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("claude_comms.plugin._desk._ROOTS_WITHIN_S", 0.05)
@@ -383,13 +403,18 @@ async def test_a_client_whose_roots_are_of_no_use_asks_as_nobody(
         if answer == "silence":
             await anyio.sleep_forever()
         uris: list[Any] = [f"vscode-vfs://github{tmp_path}/shop", "no address", "file:///a%00b", "file://[bad"]
-        return ListRootsResult.model_construct(roots=[Root.model_construct(uri=uri) for uri in uris])
+        if answer == "others and files":
+            uris.append((tmp_path / "shop").as_uri())
+        roots: Any = 5 if answer == "no roots" else [Root.model_construct(uri=uri) for uri in uris]
+        return ListRootsResult.model_construct(roots=roots)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # these roots are none to the SDK
         async with connect(list_roots_callback=roots) as caller:
             with anyio.fail_after(10):
-                assert (await caller.values("list_modules"))["asking_as"] == "anonymous"
+                listed = await caller.values("list_modules")
+            has_roots = caller.client.protocol_version == "2025-11-25"
+    assert listed["asking_as"] == ("shop" if has_roots and answer == "others and files" else "anonymous")
 
 
 # --- asked by an instance ----------------------------------------------------------------------
