@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["add_task_tools", "task_shape"]
 
 _SIGN_OF_LIFE_S = 10.0
-_TaskId = Annotated[str, Field(description="From start_task.")]
+_TaskId = Annotated[str, Field(description="From start_task.", min_length=1)]
 
 
 def add_task_tools(server: MCPServer[Any], desk: Desk) -> None:

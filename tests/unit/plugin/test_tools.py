@@ -233,6 +233,8 @@ async def test_errors_say_what_to_do_next(
         ("query_module", {"target": "arangodb", "prompt": " "}, "Next: Correct the question"),
         ("query_module", {"target": "arangodb", "prompt": "a\0b"}, "Next: Correct the question"),
         ("query_module", {"target": "arangodb", "prompt": "?", "threadId": "c_1"}, "target, prompt, thread_id"),
+        ("continue_conversation", {"thread_id": "", "prompt": "?"}, "thread_id: String should have at least 1"),
+        ("cancel_task", {"task_id": ""}, "task_id: String should have at least 1"),
         ("list_instances", {"limit": 1}, "its arguments are none"),
         ("search_conversations", {"text": "x", "limit": 1000}, "limit: Input should be less than"),
         ("ask_module", {}, "the tools are list_modules, describe_module, query_module"),
