@@ -42,6 +42,7 @@ async def test_the_tools_are_those_of_the_contract_each_described_hinted_and_wit
         assert tool.annotations.read_only_hint == (name not in ASKING | {"cancel_task"}), name
         assert tool.annotations.open_world_hint == (name in ASKING), name
         assert tool.annotations.destructive_hint == (name == "cancel_task"), name
+        assert tool.annotations.idempotent_hint == (name not in ASKING), name
         assert tool.title
         assert len(tool.description or "") > 60, name
         assert (tool.output_schema or {}).get("type") == "object", name
@@ -311,11 +312,21 @@ async def test_what_was_asked_is_found_again_and_counted(connect: Connect, scrip
         asked = await caller.values("query_module", target="arangodb", prompt="Which index for pages?")
         found = await caller.values("search_conversations", text="persistent index")
         none = await caller.call("search_conversations", text="giraffes")
+        filtered = [
+            len((await caller.values("search_conversations", text="persistent index", **{key: name}))["hits"])
+            for key, name in (
+                ("target", "arangodb"),
+                ("target", "marker"),
+                ("source", "anonymous"),
+                ("source", "marker"),
+            )
+        ]
         usage = await caller.values("usage", by="target")
         activity = await caller.values("activity")
         instances = await caller.values("list_instances")
     assert found["hits"][0]["thread_id"] == asked["thread_id"]
     assert none.structured_content == {"hits": []}
+    assert filtered == [1, 0, 1, 0]
     assert [(row["group"], row["turns"]) for row in usage["rows"]] == [("arangodb", 1)]
     assert [item["thread_id"] for item in activity["conversations"]] == [asked["thread_id"]]
     assert [item["instance_id"] for item in instances["instances"]] == [asked["instance_id"]]
@@ -448,6 +459,22 @@ async def test_an_instance_asks_as_its_module_with_the_chain_that_led_to_it(
     assert one.chain == ("anonymous", "marker", "arangodb")
     assert one.max_cost_usd == 0.5
     assert two.chain == ("claude_mcp", "marker", "arangodb"), "the file is read anew in each turn"
+
+
+async def test_an_instance_goes_on_in_its_own_conversations_and_in_no_others(
+    connect: Connect, scripted: ScriptedBackend, turn_file: Path
+) -> None:
+    async with connect() as caller:
+        await in_turn(turn_file, "anonymous", "claude_mcp")
+        others = await caller.values("query_module", target="arangodb", prompt="one")
+        await in_turn(turn_file, "anonymous", "marker")
+        text = await caller.failure("continue_conversation", thread_id=others["thread_id"], prompt="two")
+        own = await caller.values("query_module", target="arangodb", prompt="three")
+        again = await caller.values("continue_conversation", thread_id=own["thread_id"], prompt="four")
+    assert "is between claude_mcp and arangodb" in text
+    assert (again["source"], again["thread_id"]) == ("marker", own["thread_id"])
+    assert len(scripted.requests) == 3
+    assert scripted.requests[2].chain == ("anonymous", "marker", "arangodb")
 
 
 async def test_a_cycle_is_refused_and_the_model_told_to_answer_from_what_it_knows(
