@@ -6,11 +6,12 @@ A process stays warm over many turns, so its environment can tell where the file
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -67,14 +68,28 @@ def read_turn_file(environment: Mapping[str, str] | None = None) -> RunningTurnF
         return None
     try:
         told: dict[str, Any] = json.loads(Path(name).read_bytes())
-        deadline = told["deadline"]
+        deadline = _number(told, "deadline")
         return RunningTurnFacts(
             turn_id=str(told["turn_id"]),
-            chain=tuple(map(str, told["chain"])),
-            max_cost_usd=told["max_cost_usd"],
+            chain=_names(told["chain"]),
+            max_cost_usd=_number(told, "max_cost_usd"),
             left_s=None if deadline is None else deadline - time.time(),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(
             f"{TURN_FILE_VARIABLE}: {name} does not tell the instance's turn ({error}). Ask from within a turn."
         ) from error
+
+
+def _names(value: object) -> tuple[str, ...]:
+    names = tuple(cast("list[object]", value)) if isinstance(value, list) else ()
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("its chain is no list of modules")
+    return cast("tuple[str, ...]", names)
+
+
+def _number(told: dict[str, Any], key: str) -> float | None:
+    value: object = told[key]
+    if value is None or (isinstance(value, int | float) and math.isfinite(value)):
+        return value
+    raise ValueError(f"its {key} is no number")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from claude_comms.cli import _console as console
 from claude_comms.cli._agreement import agreed
 from claude_comms.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from claude_comms.plugin.registration import Change, Scope
 
 __all__ = ["change"]
@@ -45,11 +47,15 @@ def _show(plan: Change) -> None:
     if plan.after is None:
         console.note(f"The MCP server claude-comms would be taken out of {plan.path}.")
     else:
-        told = "replaced" if plan.before is not None else "added"
-        text = json.dumps({"mcpServers": {"claude-comms": plan.after}}, indent=2)
-        console.note(f"In {plan.path} this would be {told}:\n\n{text}\n")
+        if plan.before is not None:
+            console.note(f"In {plan.path} this would be taken out:\n\n{_text(plan.before)}\n")
+        console.note(f"In {plan.path} this would be added:\n\n{_text(plan.after)}\n")
     for step in plan.steps():
         console.note(f"by: {shlex.join(step)}")
+
+
+def _text(definition: Mapping[str, Any]) -> str:
+    return json.dumps({"mcpServers": {"claude-comms": definition}}, indent=2)
 
 
 def _tell(plan: Change) -> None:

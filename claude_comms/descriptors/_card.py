@@ -15,6 +15,7 @@ from claude_comms.descriptors._card_extension import (
     applied,
     difference,
     interface,
+    placement_of,
     put_extension,
     take_extension,
     told_by_card,
@@ -116,9 +117,10 @@ def _values(card: Values, name: str | None = None) -> Values:
 
 def _kept(rest: Rest, card: Values) -> Values | None:
     """What is kept of a card, as it stands in metadata."""
-    if not rest:
+    placement = placement_of(card)
+    if not rest and not placement:
         return None
-    kept: Values = {"fields": rest.fields, "skills": rest.skills}
+    kept: Values = {"fields": rest.fields, "skills": rest.skills, "extension": placement}
     if "signatures" in rest.fields:
         kept["signed"] = _digest(card)
     return {key: value for key, value in kept.items() if value}
@@ -136,7 +138,8 @@ def _card(values: Values, url: str | None, *, uses_rest: bool, tells_rest: bool)
         if url is not None:
             card = {**card, "supportedInterfaces": [interface(url), *card["supportedInterfaces"]]}
             params["url"] = url
-        card = put_extension(card, params)
+        placement = cast("Values", kept).get("extension") if uses_rest and isinstance(kept, dict) else None
+        card = put_extension(card, params, placement)
     except DescriptorError:
         return {}
     if "signatures" in card and _digest(card) != cast("Values", kept).get("signed"):

@@ -6,12 +6,21 @@ they are what everybody else reads.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from claude_comms.descriptors._card_fields import SHARED, SHARED_OF_A_SKILL, Values, card_of
 from claude_comms.descriptors._card_schema import EXTENSION_URI
 
-__all__ = ["applied", "difference", "interface", "put_extension", "take_extension", "told_by_card", "with_rest"]
+__all__ = [
+    "applied",
+    "difference",
+    "interface",
+    "placement_of",
+    "put_extension",
+    "take_extension",
+    "told_by_card",
+    "with_rest",
+]
 
 _DESCRIPTION = "What claude-comms knows of the module beyond this card: schemas, data types, relationships, hints."
 
@@ -21,14 +30,39 @@ def interface(url: str) -> Values:
     return {"url": url, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
 
 
-def put_extension(card: Values, params: Values) -> Values:
-    """`card` with our extension after all others; unchanged where there is nothing to say in it."""
-    if not params:
+def put_extension(card: Values, params: Values, placement: object = None) -> Values:
+    """`card` with our extension after all others, or as `placement` tells; unchanged where there is nothing to say."""
+    placed = cast("Values", placement) if isinstance(placement, dict) else {}
+    fields, at, url = placed.get("fields"), placed.get("at"), placed.get("url")
+    if not params and not placed:
         return card
-    ours = {"uri": EXTENSION_URI, "description": _DESCRIPTION, "params": params}
+    given = {"url": url, **params} if isinstance(url, str) else params
+    about = cast("Values", fields) if isinstance(fields, dict) else {"description": _DESCRIPTION}
     capabilities: Values = card["capabilities"]
-    others: list[Values] = capabilities.get("extensions") or []
-    return {**card, "capabilities": {**capabilities, "extensions": [*others, ours]}}
+    extensions: list[Values] = list(capabilities.get("extensions") or [])
+    extensions.insert(at if isinstance(at, int) else len(extensions), {**about, "uri": EXTENSION_URI, "params": given})
+    return {**card, "capabilities": {**capabilities, "extensions": extensions}}
+
+
+def placement_of(card: Values) -> Values:
+    """How our extension stands in the valid `card`, where `put_extension` would put it otherwise: others may have
+    written the card anew, with all fields that the protocol knows.
+    """
+    extensions: list[Values] = card["capabilities"].get("extensions") or []
+    at = next((number for number, item in enumerate(extensions) if item["uri"] == EXTENSION_URI), None)
+    if at is None:
+        return {}
+    ours = extensions[at]
+    fields = {key: value for key, value in ours.items() if key not in ("uri", "params")}
+    params: Values = ours["params"]
+    interfaces: list[Values] = card["supportedInterfaces"]
+    stray = "url" in params and interfaces[:1] != [interface(params["url"])]
+    placed = {
+        **({"at": at} if at != len(extensions) - 1 else {}),
+        **({"fields": fields} if fields != {"description": _DESCRIPTION} else {}),
+        **({"url": params["url"]} if stray else {}),
+    }
+    return placed if placed or params else {"at": at}
 
 
 def take_extension(card: Values) -> tuple[Values, Values]:

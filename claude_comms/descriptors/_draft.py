@@ -87,4 +87,4 @@ def drafted_descriptor(fields: dict[str, Any], capabilities: list[Capability]) -
         except DescriptorError:
             if not capabilities:
                 raise
-            capabilities = capabilities[: len(capabilities) // 2]
+            capabilities = capabilities[: len(capabilities) * 7 // 8]

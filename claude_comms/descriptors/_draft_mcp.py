@@ -43,6 +43,8 @@ class _Offered:
     title: str = ""
     instructions: str = ""
     tools: tuple[Tool, ...] = ()
+    has_more: bool = False
+    """Whether it was going to list more tools, which were not asked for."""
 
 
 def inherited_environment() -> dict[str, str]:
@@ -62,7 +64,8 @@ def draft_from_mcp(
 
     The server is the program that `command` starts and that speaks on its stdio, or stands at the http(s) address
     `url` (streamable HTTP). A program runs with what `inherited_environment` tells, and with `environment` beside it.
-    It may take `timeout_s` seconds and say 4 MiB; of its tools, as many stay as a descriptor's file can hold.
+    It may take `timeout_s` seconds and say 4 MiB; of its tools, as many stay as a descriptor's file can hold, 500 at
+    most, and where that is not all of them, `drafted_from` in the metadata says so.
     ConfigError where it cannot be reached, is no MCP server or says too much, DeadlineExceededError where it takes
     too long; DescriptorError for a bad `name`. Waits; do not call it in an event loop.
     """
@@ -151,7 +154,7 @@ async def _ask(transport: Transport, timeout_s: float) -> _Offered:
 
     with anyio.fail_after(timeout_s):
         async with Client(transport, cache=None) as client:
-            tools = await _tools(client)
+            tools, has_more = await _tools(client)
             server = client.server_info
             return _Offered(
                 name=server.name if server else "",
@@ -159,11 +162,12 @@ async def _ask(transport: Transport, timeout_s: float) -> _Offered:
                 title=(server.title or "") if server else "",
                 instructions=client.instructions or "",
                 tools=tools,
+                has_more=has_more,
             )
 
 
-async def _tools(client: Any) -> tuple[Tool, ...]:
-    """All that it lists, page by page."""
+async def _tools(client: Any) -> tuple[tuple[Tool, ...], bool]:
+    """What it lists, page by page, and whether there was more to come."""
     found: list[Tool] = []
     cursor: str | None = None
     for _ in range(_MOST_PAGES):
@@ -172,14 +176,13 @@ async def _tools(client: Any) -> tuple[Tool, ...]:
         cursor = page.next_cursor
         if cursor is None or len(found) >= _MOST_TOOLS:
             break
-    return tuple(found[:_MOST_TOOLS])
+    return tuple(found), cursor is not None
 
 
 # --- drafting ----------------------------------------------------------------------------------
 
 
 def _descriptor(name: str, offered: _Offered) -> ModuleDescriptor:
-    from claude_comms.descriptors._draft import drafted_descriptor
     from claude_comms.text import printable
 
     said = printable(offered.instructions).strip()
@@ -190,10 +193,24 @@ def _descriptor(name: str, offered: _Offered) -> ModuleDescriptor:
         "description": said[:2_000],
     }
     source = f"MCP server {shorten(f'{offered.name} {offered.version}', 200)}".strip()
-    fields = {key: value for key, value in texts.items() if value}
-    return drafted_descriptor(
-        {"name": name, **fields, "metadata": {"drafted_from": [source]}}, _capabilities(offered.tools)
-    )
+    fields = {"name": name, **{key: value for key, value in texts.items() if value}}
+    return _with_count(fields, source, _capabilities(offered.tools), has_more=offered.has_more)
+
+
+def _with_count(
+    fields: dict[str, Any], source: str, capabilities: list[Capability], *, has_more: bool
+) -> ModuleDescriptor:
+    """The descriptor, which says of how many tools it tells where it does not tell of all."""
+    from claude_comms.descriptors._draft import drafted_descriptor
+
+    total, left, sources = len(capabilities), capabilities[:_MOST_TOOLS], [source]
+    while True:
+        card = drafted_descriptor({**fields, "metadata": {"drafted_from": sources}}, left)
+        kept = len(card.capabilities)
+        counted = f"the first {kept} of {total}{' and more' if has_more else ''} tools"
+        if (kept == total and not has_more) or sources[1:] == [counted]:
+            return card
+        left, sources = left[:kept], [source, counted]
 
 
 def _capabilities(tools: Sequence[Tool]) -> list[Capability]:

@@ -19,6 +19,7 @@ from claude_comms.descriptors._module import Module, content_digest
 from claude_comms.descriptors._registrations import Registration, Registrations, changing
 from claude_comms.errors import ConfigError, DescriptorError, UnknownModuleError
 from claude_comms.files import private_dir, write_private
+from claude_comms.types import ANONYMOUS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -145,8 +146,10 @@ class Registry:
 
         A `descriptor_file` stays where it is, so that edits of it count; a `descriptor` is written to the home.
         With neither, the descriptor is the one already found under that name, or drafted from `path`.
-        ConfigError where the descriptor has another name or `path` is no directory.
+        ConfigError where the descriptor has another name, `path` is no directory, or `name` means nobody.
         """
+        if name == ANONYMOUS:
+            raise ConfigError(f"{name}: whoever asks in no module's name is called so. Choose another name.")
         directory = _directory(path)
         if descriptor_file is None and descriptor is None and name not in self._names():
             if directory is None:

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import anyio
 from anyio import to_thread
+from pydantic import BaseModel
 
 from claude_comms.communicator import EngineHolder
 from claude_comms.descriptors import Registry
@@ -34,6 +35,16 @@ _OPEN_WITHIN_S = 60.0
 _ROOTS_WITHIN_S = 2.0
 
 
+class _Root(BaseModel):
+    uri: str
+
+
+class _Roots(BaseModel):
+    """What a client says of its roots."""
+
+    roots: list[_Root]
+
+
 @dataclass(frozen=True, slots=True)
 class Asker:
     """The module that asks, and how that is known. `turn` is the instance's own, where one asks."""
@@ -46,7 +57,7 @@ class Asker:
         """Its question. An instance's carries the chain that led to it, and what its turn still allows; its deadline
         too, where somebody `waits`.
         """
-        turn = self.turn
+        turn, thread_id = self.turn, thread_id or None  # some models fill in every argument
         if turn is None:
             return Question(self.name, target, prompt, thread_id=thread_id)
         return Question(
@@ -102,8 +113,8 @@ class Desk(EngineHolder):
     def _told_directories(self, context: Context[Any, Any]) -> list[Path]:
         """Where the client works, as far as it can be seen from here."""
         if self._over_http:
-            told = (context.headers or {}).get(DIRECTORY_HEADER)
-            return [Path(told)] if told and told.startswith("/") and "\0" not in told else []
+            told = _as_typed((context.headers or {}).get(DIRECTORY_HEADER, ""))
+            return [Path(told)] if told.startswith("/") and "\0" not in told else []
         try:
             return [Path.cwd()]
         except FileNotFoundError:  # it is gone
@@ -124,13 +135,31 @@ async def _roots(context: Context[Any, Any]) -> list[Path]:
     if capabilities is None or capabilities.roots is None or not session.can_send_request:
         return []
     from mcp.shared.exceptions import MCPError
-    from mcp_types import ListRootsRequest, ListRootsResult
+    from mcp_types import ListRootsRequest
 
     try:
         with anyio.fail_after(_ROOTS_WITHIN_S):
-            # Not its own method, which warns: the newest revision has no roots, older clients have.
-            told = await session.send_request(ListRootsRequest(), ListRootsResult)
-    except (MCPError, TimeoutError):
+            # Not its own method, which warns: the newest revision has no roots, older clients have. And not its own
+            # result, which takes no other roots than files: editors have some, too.
+            told = await session.send_request(ListRootsRequest(), _Roots)
+    except (MCPError, TimeoutError, ValueError):
         return []
-    paths = [urlsplit(str(root.uri)) for root in told.roots]
-    return [Path(unquote(path.path)) for path in paths if path.scheme == "file" and path.path.startswith("/")]
+    return [path for root in told.roots if (path := _path_of(root.uri)) is not None]
+
+
+def _path_of(uri: str) -> Path | None:
+    """The path that a file's address means; None for any other."""
+    try:
+        address = urlsplit(uri)
+    except ValueError:
+        return None
+    path = unquote(address.path)
+    return Path(path) if address.scheme == "file" and path.startswith("/") and "\0" not in path else None
+
+
+def _as_typed(header: str) -> str:
+    """A header's value as it was sent: servers read its bytes as Latin-1, and paths are UTF-8."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header

@@ -8,6 +8,7 @@ from claude_comms.errors import (
     BudgetExceededError,
     ClaudeCommsError,
     ConfigError,
+    ContextError,
     ContextTooLargeError,
     ConversationNotFoundError,
     DaemonError,
@@ -17,22 +18,28 @@ from claude_comms.errors import (
     LoopError,
     PermissionDeniedError,
     PoolExhaustedError,
+    TemplateError,
     UnknownModuleError,
 )
 from claude_comms.text import printable
 
-__all__ = ["failure_text"]
+__all__ = ["crash_text", "failure_text", "misuse_text"]
 
 _TELL = "Tell the user what it says; calling again will not help until they have acted."
 
 _NEXT: tuple[tuple[type[ClaudeCommsError], str], ...] = (
     (UnknownModuleError, "Call list_modules and use one of its names."),
-    (ConversationNotFoundError, "Find it with search_conversations, or leave thread_id out to begin a new one."),
+    (
+        ConversationNotFoundError,
+        "Give a whole thread_id: search_conversations finds it. Or query_module begins a new one: leave thread_id out.",
+    ),
     (JobNotFoundError, "Use a task_id that start_task returned, or look with activity."),
     (LoopError, "Do not ask again: answer from what you know, and say what is missing."),
     (BudgetExceededError, "Do not call again. Tell the user what was spent and what the limit is."),
     (DeadlineExceededError, "Ask something narrower, or give it to start_task and fetch it with task_result."),
     (ContextTooLargeError, "Ask again with less text."),
+    (TemplateError, _TELL),
+    (ContextError, "Correct the question, and call again."),
     (InstanceStateError, "Look at list_instances; wait, or begin a new conversation by leaving thread_id out."),
     (BackendUnavailableError, _TELL),
     (PermissionDeniedError, _TELL),
@@ -47,6 +54,19 @@ def failure_text(error: ClaudeCommsError) -> str:
     if error.thread_id is not None:
         lines.append(f"Conversation: {error.thread_id}")
     return "\n".join([*lines, f"Next: {_next_step(error)}"])
+
+
+def misuse_text(*problems: str) -> str:
+    """What is wrong with a call itself, and the next step."""
+    return f"Wrong call: {printable('; '.join(problems))}.\nNext: Correct it, and call again."
+
+
+def crash_text(tool: str) -> str:
+    """That something broke which nobody had foreseen: what it was stays here, in the log."""
+    return (
+        f"{tool} broke, which is a defect of claude-comms.\nNext: Do not call again with the same arguments. Tell the"
+        " user, who finds the reason in what the server says on stderr, or with: claude-comms daemon logs"
+    )
 
 
 def _next_step(error: ClaudeCommsError) -> str:

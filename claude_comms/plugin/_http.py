@@ -11,6 +11,7 @@ import anyio
 from anyio import to_thread
 
 from claude_comms.errors import ClaudeCommsError
+from claude_comms.plugin._cancelling import Cancelling
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -90,7 +91,7 @@ class McpApp:
                 transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
             )
             async with server.session_manager.run():
-                self._handle = server.session_manager.handle_request
+                self._handle = Cancelling(server.session_manager.handle_request, most_bytes=_MOST_BODY_BYTES)
                 self._ready.set()
                 await anyio.sleep_forever()
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from claude_comms.plugin._shapes import Shape
 
-__all__ = ["answered", "offer"]
+__all__ = ["answered", "failed", "offer"]
 
 P = ParamSpec("P")
 Effect = Literal["reads", "asks", "ends"]
@@ -50,12 +50,17 @@ def answered(text: str, result: Shape) -> CallToolResult:
     )
 
 
+def failed(text: str) -> CallToolResult:
+    """A failure, told to the model."""
+    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+
+
 def _reporting(tool: Callable[P, Awaitable[CallToolResult]]) -> Callable[P, Awaitable[CallToolResult]]:
     @functools.wraps(tool)
     async def called(*args: P.args, **kwargs: P.kwargs) -> CallToolResult:
         try:
             return await tool(*args, **kwargs)
         except ClaudeCommsError as error:
-            return CallToolResult(content=[TextContent(type="text", text=failure_text(error))], is_error=True)
+            return failed(failure_text(error))
 
     return called

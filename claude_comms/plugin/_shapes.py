@@ -39,6 +39,7 @@ class Modules(Shape):
     """Modules that can be asked."""
 
     modules: list[ModuleLine]
+    total: int = Field(description="How many there are that fit; more than are listed where the limit cut them off.")
     asking_as: str = Field(description="The module in whose name a question would be asked from here, or anonymous.")
 
 

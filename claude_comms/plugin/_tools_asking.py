@@ -43,7 +43,9 @@ def add_asking_tools(server: MCPServer[Any], desk: Desk) -> None:
         return await ask(desk, context, asker.question(target, prompt, thread_id), asker.reason)
 
     async def continue_conversation(
-        thread_id: Annotated[str, Field(description="From an earlier answer, or from search_conversations.")],
+        thread_id: Annotated[
+            str, Field(description="From an earlier answer, or from search_conversations.", min_length=1)
+        ],
         prompt: Prompt,
         context: Context[Any, Any],
     ) -> Annotated[CallToolResult, Answer]:

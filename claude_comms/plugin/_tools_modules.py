@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_module_tools", "descriptor_values"]
 
+_NONE_FITS = "No module fits. Call list_modules without arguments to see all of them."
 _Filter = Annotated[str | None, Field(description="Only modules that have this.")]
 
 
@@ -33,17 +34,21 @@ def add_module_tools(server: MCPServer[Any], desk: Desk) -> None:
         capability: _Filter = None,
         tag: _Filter = None,
         data_type: _Filter = None,
+        limit: Annotated[int, Field(ge=1, le=200, description="At most so many.")] = 50,
     ) -> Annotated[CallToolResult, Modules]:
         """List the software modules that can be asked, each with a summary and the names of its capabilities.
 
         Call it before query_module when you do not know which module owns a matter; give the matter as text to have
         the modules ranked. It asks no model and costs nothing.
         """
-        find = partial(desk.registry.find_modules, text, capability, tag, data_type)
-        matches = await to_thread.run_sync(find)
+        text, capability, tag, data_type = map(_given, (text, capability, tag, data_type))
+        matches = await to_thread.run_sync(partial(desk.registry.find_modules, text, capability, tag, data_type))
         asker = await desk.asker(context)
-        result = Modules(modules=[_line(match, scored=text is not None) for match in matches], asking_as=asker.name)
-        lines = [f"{module.name}: {module.summary}" for module in result.modules] or ["No module fits."]
+        shown = [_line(match, scored=text is not None) for match in matches[:limit]]
+        result = Modules(modules=shown, total=len(matches), asking_as=asker.name)
+        lines = [f"{module.name}: {module.summary}" for module in result.modules] or [_NONE_FITS]
+        if len(matches) > limit:
+            lines.append(f"{len(matches) - limit} more fit. Give a text, or a greater limit.")
         return answered("\n".join([*lines, f"A question from here is asked as {asker.name}: {asker.reason}."]), result)
 
     async def describe_module(
@@ -59,6 +64,11 @@ def add_module_tools(server: MCPServer[Any], desk: Desk) -> None:
 
     offer(server, list_modules, title="List modules", effect="reads")
     offer(server, describe_module, title="Describe a module", effect="reads")
+
+
+def _given(text: str | None) -> str | None:
+    """Some models fill in every argument: a blank one is none."""
+    return text if text and text.strip() else None
 
 
 def _line(match: "Match", *, scored: bool) -> ModuleLine:

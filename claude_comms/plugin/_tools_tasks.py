@@ -3,6 +3,7 @@
 # No postponed annotations here: the SDK reads them.
 from typing import TYPE_CHECKING, Annotated, Any
 
+import anyio
 from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import CallToolResult
 from pydantic import Field
@@ -17,10 +18,12 @@ from claude_comms.plugin._tools_asking import Prompt, Target, Thread
 
 if TYPE_CHECKING:
     from claude_comms.jobs import Job
+    from claude_comms.protocols import Jobs
 
 __all__ = ["add_task_tools", "task_shape"]
 
-_TaskId = Annotated[str, Field(description="From start_task.")]
+_SIGN_OF_LIFE_S = 10.0
+_TaskId = Annotated[str, Field(description="From start_task.", min_length=1)]
 
 
 def add_task_tools(server: MCPServer[Any], desk: Desk) -> None:
@@ -48,6 +51,7 @@ def add_task_tools(server: MCPServer[Any], desk: Desk) -> None:
 
     async def task_result(
         task_id: _TaskId,
+        context: Context[Any, Any],
         wait_s: Annotated[
             float, Field(ge=0, le=600, description="Seconds to wait for the end of one that is not done yet.")
         ] = 0,
@@ -56,13 +60,7 @@ def add_task_tools(server: MCPServer[Any], desk: Desk) -> None:
 
         A failed task gives its error.
         """
-        jobs = (await desk.engine()).jobs
-        job = await jobs.get(task_id)
-        if not job.state.ended and wait_s > 0:
-            try:
-                job = await jobs.wait(task_id, timeout_s=wait_s)
-            except DeadlineExceededError:
-                job = await jobs.get(task_id)
+        job = await _waited((await desk.engine()).jobs, task_id, wait_s, context)
         if job.state.ended and job.state is not JobState.DONE:
             raise error_from_dict(job.error or {"message": f"the task is {job.state}. Start it again."})
         answer = None if job.reply is None else answer_shape(job.reply, f"so it was when task {job.job_id} was started")
@@ -80,6 +78,21 @@ def add_task_tools(server: MCPServer[Any], desk: Desk) -> None:
     offer(server, task_status, title="Look at a task", effect="reads")
     offer(server, task_result, title="Fetch a task's answer", effect="reads")
     offer(server, cancel_task, title="Cancel a task", effect="ends")
+
+
+async def _waited(jobs: "Jobs", task_id: str, wait_s: float, context: Context[Any, Any]) -> "Job":
+    """The job once it has ended, or as it is after `wait_s`; meanwhile the client is told that it is waited for."""
+    began = anyio.current_time()
+    job = await jobs.get(task_id)
+    while not job.state.ended and (left_s := began + wait_s - anyio.current_time()) > 0:
+        waited_s = anyio.current_time() - began
+        told = f"the task is {job.state}: {job.progress.get('characters', 0)} characters after {waited_s:.0f} s"
+        await context.report_progress(waited_s, message=told)
+        try:
+            return await jobs.wait(job.job_id, timeout_s=min(left_s, _SIGN_OF_LIFE_S))
+        except DeadlineExceededError:
+            job = await jobs.get(job.job_id)
+    return job
 
 
 def task_shape(job: "Job") -> Task:

@@ -8,12 +8,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import claude_comms
 from claude_comms.errors import BackendUnavailableError, ConfigError
+from claude_comms.plugin._claude_files import claude_file, claude_project
+from claude_comms.plugin._sdk import require_sdk
 from claude_comms.types import CLAUDE_CODE
 
 if TYPE_CHECKING:
@@ -59,29 +62,41 @@ class Change:
         if self.before is not None:  # it does not replace
             found.append([self.program, "mcp", "remove", "--scope", self.scope, SERVER_NAME])
         if self.after is not None:
-            text = json.dumps(self.after)
-            found.append([self.program, "mcp", "add-json", "--scope", self.scope, SERVER_NAME, text])
+            found.append(_adding(self.program, self.scope, self.after))
         return found
 
     def apply(self) -> None:
         """Do it. BackendUnavailableError where Claude Code's command fails, ConfigError where a file does."""
-        for step in self.steps():
-            _run(step, self.directory)
         if self.program is None:
             _write(self.path, self.scope, self.directory, self.after)
+        try:
+            for step in self.steps():
+                _run(step, self.directory)
+        except BackendUnavailableError:
+            self._restore()
+            raise
+
+    def _restore(self) -> None:
+        """Put the older definition back, where it is gone and none came in its place."""
+        if self.program is None or not self.before or _definition_in(self.path, self.scope, self.directory) is not None:
+            return
+        with suppress(BackendUnavailableError):
+            _run(_adding(self.program, self.scope, self.before), self.directory)
 
 
 def planned(settings: Settings, scope: Scope, directory: Path, *, remove: bool = False) -> Change:
     """What registering the server for `directory` takes, or with `remove` the undoing of it. Changes nothing.
 
-    ConfigError where a file of Claude Code's cannot be understood.
+    ConfigError where a file of Claude Code's cannot be understood, or the server could not run here.
     """
-    path = _file(scope, directory)
+    if not remove:
+        require_sdk()
+    path = directory / ".mcp.json" if scope == "project" else claude_file()
     return Change(
         scope=scope,
         path=path,
         directory=directory,
-        before=_servers(_read(path), scope, directory).get(SERVER_NAME),
+        before=_definition_in(path, scope, directory),
         after=None if remove else _definition(settings),
         program=shutil.which("claude"),
     )
@@ -114,10 +129,17 @@ def _is_installed() -> bool:
 # --- Claude Code's files -----------------------------------------------------------------------
 
 
-def _file(scope: Scope, directory: Path) -> Path:
-    if scope == "project":
-        return directory / ".mcp.json"
-    return Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home()) / ".claude.json"
+def _adding(program: str, scope: Scope, definition: Mapping[str, Any]) -> list[str]:
+    return [program, "mcp", "add-json", "--scope", scope, SERVER_NAME, json.dumps(definition)]
+
+
+def _definition_in(path: Path, scope: Scope, directory: Path) -> dict[str, Any] | None:
+    """The server's definition there; empty where something else stands in its place."""
+    servers = _servers(path, _read(path), scope, directory)
+    if SERVER_NAME not in servers:
+        return None
+    found: object = servers[SERVER_NAME]
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -132,14 +154,16 @@ def _read(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", values)
 
 
-def _servers(values: dict[str, Any], scope: Scope, directory: Path, *, make: bool = False) -> dict[str, Any]:
+def _servers(
+    path: Path, values: dict[str, Any], scope: Scope, directory: Path, *, make: bool = False
+) -> dict[str, Any]:
     """The table of servers for that scope; with `make` it is put there where it is missing."""
-    keys = ["projects", str(directory), "mcpServers"] if scope == "local" else ["mcpServers"]
+    keys = ["projects", str(claude_project(directory)), "mcpServers"] if scope == "local" else ["mcpServers"]
     table: Any = values
     for key in keys:
         inner: Any = table.setdefault(key, {}) if make else table.get(key, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"Claude Code's configuration: {'.'.join(keys)} is not an object. Correct it first.")
+            raise ConfigError(f"{path}: {'.'.join(keys)} is not an object. Correct it first.")
         table = cast("dict[str, Any]", inner)
     return table
 
@@ -147,7 +171,7 @@ def _servers(values: dict[str, Any], scope: Scope, directory: Path, *, make: boo
 def _write(path: Path, scope: Scope, directory: Path, definition: Mapping[str, Any] | None) -> None:
     """Write the file with the definition in it, or out of it; one that held nothing else is gone then."""
     values = _read(path)
-    servers = _servers(values, scope, directory, make=True)
+    servers = _servers(path, values, scope, directory, make=True)
     if definition is not None:
         servers[SERVER_NAME] = dict(definition)
     else:
@@ -156,18 +180,26 @@ def _write(path: Path, scope: Scope, directory: Path, definition: Mapping[str, A
         if scope == "project" and values == {"mcpServers": {}}:
             path.unlink(missing_ok=True)
         else:
-            _replace(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+            _replace(path, _text(values))
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}. Write it by hand.") from error
 
 
-def _replace(path: Path, text: str) -> None:
+def _text(values: dict[str, Any]) -> bytes:
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # half a character, which JSON can only say as an escape
+        return (json.dumps(values, indent=2) + "\n").encode()
+
+
+def _replace(path: Path, text: bytes) -> None:
     """Replace the file in one step; it keeps its mode, and where it is a link, the link."""
     target = path.resolve()
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o644 if path.name == ".mcp.json" else 0o600
     descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "wb") as file:
             file.write(text)
         Path(temporary).chmod(mode)
         Path(temporary).replace(target)

@@ -70,12 +70,105 @@ def test_the_server_that_is_registered_is_one_that_claude_code_can_reach(machine
     assert "Connected" in done.stdout, (done.stdout, done.stderr)
 
 
-def test_an_older_definition_is_replaced(machine: Cli) -> None:
-    old: dict[str, Any] = {"mcpServers": {"claude-comms": {"type": "stdio", "command": "/old", "args": [], "env": {}}}}
-    (machine.directory / ".mcp.json").write_text(json.dumps(old))
-    assert machine.json("install", "claude-code", "--scope", "project", "--yes")["changed"] is True
+OLD: dict[str, Any] = {"type": "stdio", "command": "/old", "args": [], "env": {}}
+
+
+@pytest.mark.parametrize("old", [OLD, None, "x"])
+def test_what_stands_in_its_place_is_shown_and_replaced(machine: Cli, old: Any) -> None:
+    (machine.directory / ".mcp.json").write_text(json.dumps({"mcpServers": {"claude-comms": old}}))
+    done = machine.run("install", "claude-code", "--scope", "project", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert old != OLD or '"command": "/old"' in done.stderr
     [server] = registered(machine.directory / ".mcp.json", "project", machine.directory).values()
     assert server["command"] != "/old"
+
+
+def git(*arguments: str | Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    who = ("-c", "user.name=n", "-c", "user.email=n@example.org")
+    subprocess.run(["git", *who, *arguments], env=environment, capture_output=True, timeout=60, check=True)
+
+
+@pytest.mark.parametrize("place", ["a folder", "a worktree"])
+def test_within_a_repository_it_is_where_claude_code_looks_for_it(machine: Cli, tmp_path: Path, place: str) -> None:
+    git("init", "-q", machine.directory)
+    inside = machine.directory / "src" / "deep"
+    if place == "a worktree":
+        git("-C", machine.directory, "commit", "-q", "--allow-empty", "-m", "first")
+        git("-C", machine.directory, "worktree", "add", "-q", tmp_path / "tree")
+        inside = tmp_path / "tree" / "deep"
+    inside.mkdir(parents=True)
+    command = ("install", "claude-code", "--scope", "local", "--yes")
+    first = machine.json(*command, cwd=inside)
+    done = subprocess.run(
+        [BINARY, "mcp", "get", "claude-comms"],
+        cwd=inside, env=machine.environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    again = machine.json(*command, cwd=inside)
+    removed = machine.json(*command, "--remove", cwd=inside)
+    assert "Connected" in done.stdout, (done.stdout, done.stderr)
+    assert [told["changed"] for told in (first, again, removed)] == [True, False, True]
+    assert registered(tmp_path / ".claude.json", "local", machine.directory) == {}
+
+
+def test_an_older_file_of_claude_codes_counts_where_it_is_there(machine: Cli, tmp_path: Path) -> None:
+    (tmp_path / ".claude").mkdir()
+    (tmp_path / ".claude" / ".config.json").write_text("{}")
+    told = machine.json("install", "claude-code", "--scope", "user", "--yes")
+    assert told["path"] == str(tmp_path / ".claude" / ".config.json")
+    assert "claude-comms" in registered(tmp_path / ".claude" / ".config.json", "user", machine.directory)
+
+
+def test_a_directory_of_claude_codes_own_counts(machine: Cli, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    machine.environment["CLAUDE_CONFIG_DIR"] = str(tmp_path / "own")
+    told = machine.json("install", "claude-code", "--scope", "user", "--yes")
+    assert told["path"] == str(tmp_path / "own" / ".claude.json")
+    assert "claude-comms" in registered(tmp_path / "own" / ".claude.json", "user", machine.directory)
+
+
+def test_where_claude_codes_command_fails_the_old_definition_is_still_there(cli: Cli, tmp_path: Path) -> None:
+    path = cli.directory / ".mcp.json"
+    path.write_text(json.dumps({"mcpServers": {"claude-comms": OLD}}))
+    (tmp_path / "bin").mkdir()
+    refusing = tmp_path / "bin" / "claude"
+    refusing.write_text(
+        f'#!/bin/sh\ncase "$*" in *add-json*python*|*add-json*claude_comms*) echo full >&2; exit 1;; esac\n'
+        f'exec "{BINARY}" "$@"\n'
+    )
+    refusing.chmod(0o700)
+    cli.environment |= {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"}
+    cli.environment["PATH"] = f"{tmp_path / 'bin'}{os.pathsep}{os.defpath}"
+    done = cli.run("install", "claude-code", "--scope", "project", "--yes")
+    assert (done.returncode, "full" in done.stderr) == (1, True)
+    assert registered(path, "project", cli.directory) == {"claude-comms": OLD}
+
+
+def test_half_a_character_in_the_file_stays(cli: Cli) -> None:
+    cli.environment["PATH"] = os.defpath
+    path = cli.directory / ".mcp.json"
+    path.write_text('{"mcpServers": {}, "u": "\\ud800"}')
+    assert cli.run("install", "claude-code", "--scope", "project", "--yes").returncode == 0
+    assert json.loads(path.read_text())["u"] == "\ud800"
+
+
+def test_a_file_that_is_a_link_stays_one(cli: Cli, tmp_path: Path) -> None:
+    cli.environment["PATH"] = os.defpath
+    (tmp_path / "elsewhere.json").write_text("{}")
+    (cli.directory / ".mcp.json").symlink_to(tmp_path / "elsewhere.json")
+    assert cli.run("install", "claude-code", "--scope", "project", "--yes").returncode == 0
+    assert (cli.directory / ".mcp.json").is_symlink()
+    assert "claude-comms" in registered(tmp_path / "elsewhere.json", "project", cli.directory)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("text", ["{ not json", "[]", '{"mcpServers": [], "projects": []}'])
+def test_a_file_that_is_broken_is_left_alone_and_named(machine: Cli, tmp_path: Path, scope: str, text: str) -> None:
+    path = machine.directory / ".mcp.json" if scope == "project" else tmp_path / ".claude.json"
+    path.write_text(text)
+    done = machine.run("install", "claude-code", "--scope", scope, "--yes")
+    assert (done.returncode, path.name in done.stderr) == (2, True)
+    assert path.read_text() == text
 
 
 def test_what_else_stands_in_the_file_stays_and_so_does_its_mode(machine: Cli) -> None:
@@ -108,14 +201,6 @@ def test_a_terminal_is_asked(cli: Cli) -> None:
     agreed.type("y\n")
     assert agreed.end() == 0
     assert (cli.directory / ".mcp.json").exists()
-
-
-def test_a_file_that_is_no_json_is_left_alone(cli: Cli) -> None:
-    cli.environment["PATH"] = os.defpath
-    (cli.directory / ".mcp.json").write_text("{ not json")
-    done = cli.run("install", "claude-code", "--scope", "project", "--yes")
-    assert (done.returncode, ".mcp.json" in done.stderr) == (2, True)
-    assert (cli.directory / ".mcp.json").read_text() == "{ not json"
 
 
 def test_it_starts_our_server_and_nothing_of_the_projects(cli: Cli) -> None:

@@ -6,10 +6,11 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -101,6 +102,35 @@ def test_a_server_that_never_stops_talking_is_cut_off() -> None:
     assert "said more than 4,096 KiB" in told("rows", script=script)
 
 
+PAGES = """
+import json, sys
+last = int(sys.argv[1])
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked:
+        continue
+    answer = {"jsonrpc": "2.0", "id": asked["id"]}
+    if asked["method"] == "initialize":
+        hello = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}}
+        answer["result"] = {**hello, "serverInfo": {"name": "paged", "version": "1"}}
+    elif asked["method"] == "tools/list":
+        page = int((asked.get("params") or {}).get("cursor") or 0)
+        answer["result"] = {"tools": [{"name": f"t{page}", "inputSchema": {"type": "object"}}]}
+        if page != last:
+            answer["result"]["nextCursor"] = str(page + 1)
+    else:
+        answer["error"] = {"code": -32601, "message": "not here"}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+@pytest.mark.parametrize(("last", "told"), [(2, 3), (-1, 50)])
+def test_all_pages_of_a_list_are_read_and_an_endless_list_is_left(last: int, told: int) -> None:
+    card = draft_from_mcp("rows", command=[sys.executable, "-c", PAGES, str(last)])
+    assert [item.name for item in card.capabilities] == [f"t{number}" for number in range(told)]
+    assert card.metadata["drafted_from"][1:] == ([] if last > 0 else ["the first 50 of 50 and more tools"])
+
+
 def test_a_server_that_complains_a_lot_is_still_heard(tmp_path: Path) -> None:
     complaint = "head -c 6000000 /dev/zero | tr '\\0' x >&2"
     command = ["sh", "-c", f"{complaint}; exec {shlex.join(on_stdio(tmp_path / 'called'))}"]
@@ -156,6 +186,8 @@ Answer = tuple[int, dict[str, str], bytes]
 NO_CARDS: list[tuple[Answer, str]] = [
     ((302, {"Location": "http://localhost:9/card"}, b""), "redirects to another host, http://localhost:9/card"),
     ((302, {"Location": "http://u:p@127.0.0.1/card"}, b""), "redirects to another host"),
+    ((302, {"Location": "http://u:p@THERE/card"}, b""), "redirects to another host"),
+    ((302, {"Location": "https://THERE/card"}, b""), "redirects to another host"),
     ((302, {"Location": "HERE/card"}, b""), "redirects more than 3 times"),
     ((200, {"Content-Encoding": "gzip"}, b"\x1f\x8b"), "compressed"),
     ((200, {}, b" " * (1024 * 1024 + 1)), "more than 1,024 KiB"),
@@ -192,7 +224,8 @@ def site(**answers: Answer) -> Generator[Site]:
             status, headers, body = here.answers.get(self.path.partition("?")[0], (404, {}, b""))
             self.send_response(status)
             for name, value in headers.items():
-                self.send_header(name, value.replace("HERE", here.address))
+                there = here.address.removeprefix("http://")
+                self.send_header(name, value.replace("THERE", there).replace("HERE", here.address))
             self.end_headers()
             self.wfile.write(body)
 
@@ -222,6 +255,36 @@ def test_a_card_is_fetched_without_credentials() -> None:
         assert load_agent_card(f"{here.address}/card") == load_descriptor(SHIPPED / "marker.yaml")
         ((_, headers),) = here.asked
     assert not {"authorization", "cookie"} & {name.lower() for name in headers}
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
+def test_no_proxy_of_the_environment_is_asked_for_a_card(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with site(_card=(200, {}, marker_card())) as here, site() as proxy:
+        monkeypatch.setenv(variable, proxy.address)
+        assert load_agent_card(f"{here.address}/card").name == "marker"
+    assert proxy.asked == []
+
+
+def test_a_card_that_comes_byte_by_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("claude_comms.descriptors._card_place._WITHIN_S", 0.5)
+    gone = threading.Event()
+
+    def drip(listening: socket.socket) -> None:
+        with listening.accept()[0] as taken, suppress(OSError):
+            taken.recv(65536)
+            taken.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while not gone.wait(0.05):
+                taken.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=drip, args=(listening,))
+        thread.start()
+        try:
+            with pytest.raises(DeadlineExceededError, match=r"sent no card within 0\.5 s"):
+                load_agent_card(f"http://127.0.0.1:{listening.getsockname()[1]}/card")
+        finally:
+            gone.set()
+            thread.join()
 
 
 def test_an_address_without_a_path_means_the_well_known_one() -> None:

@@ -105,3 +105,11 @@ def test_the_number_of_hops_is_limited_by_the_setting(house: Cli, models: Models
     assert "beta heard" in reply["response"]
     assert "max_hops" in models.results["beta"]
     assert pairs(house) == {("anonymous", "alpha"), ("alpha", "beta")}
+
+
+def test_a_spending_limit_holds_for_all_that_a_question_leads_to(house: Cli, models: Models) -> None:
+    """Each of the three would cost less; what the first leaves is too little for the second to ask on."""
+    told = house.json("query-module", "alpha", "What is it? WHO=alpha", "--max-cost", "0.0125", code=1)
+    assert told["error"]["type"] == "BudgetExceededError"
+    assert "beta" not in models.results
+    assert pairs(house) == {("anonymous", "alpha"), ("alpha", "beta")}

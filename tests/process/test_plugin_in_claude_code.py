@@ -147,6 +147,31 @@ def test_from_the_users_prompt_over_plugin_and_daemon_to_the_modules_instance_an
     ]
 
 
+def test_claude_code_over_http_asks_in_the_name_that_its_header_says(session: Session) -> None:
+    cli = session.cli
+    assert cli.run("install", "claude-code", "--scope", "project", "--remove", "--yes").returncode == 0
+    status = cli.json("daemon", "start", "--listen", "127.0.0.1:0")
+    token = Path(status["token_file"]).read_text(encoding="utf-8").strip()
+    headers = {"Authorization": f"Bearer {token}", "Claude-Comms-Directory": str(cli.directory)}
+    server = {"type": "http", "url": f"http://{status['listen']}/mcp", "headers": headers}
+    session.uses = [use("query_module", target="keeper", prompt=f"How many rows? ({each})") for each in "ab"]
+    told = session.run(
+        "Ask keeper twice.", "--mcp-config", json.dumps({"mcpServers": {"claude-comms": server}}), "--strict-mcp-config"
+    )
+    assert "There are 4711 rows." in told["result"]
+    assert [json.loads(result)["source"] for result in session.seen[-1]] == ["shop", "shop"]
+
+
+def test_an_answer_that_is_very_long_is_whole_where_claude_code_keeps_it(session: Session) -> None:
+    session.answers = lambda _: "row 1, row 2, " * 20_000 + "that is all"
+    session.uses = [use("query_module", target="keeper", prompt="Which rows are there?")]
+    session.run("Ask keeper which rows there are.")
+    [_, [result]] = session.seen
+    kept = re.search(r"saved to (\S+\.txt)", result)
+    assert kept is not None, result
+    assert json.loads(Path(kept[1]).read_text())["response"].endswith("row 1, row 2, that is all")
+
+
 def test_a_task_is_started_looked_at_and_fetched(session: Session) -> None:
     def of(tool: str, **arguments: Any) -> Callable[[list[str]], ToolUse]:
         def made(results: list[str]) -> ToolUse:

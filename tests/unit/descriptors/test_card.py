@@ -19,6 +19,7 @@ from claude_comms.descriptors import (
     to_agent_card,
     wider_grants,
 )
+from claude_comms.descriptors._card_schema import EXTENSION_URI
 from claude_comms.descriptors._file import from_values
 from claude_comms.errors import ConfigError, DescriptorError
 
@@ -61,6 +62,18 @@ SKILLS = extended(
         },
     )
 )
+OURS = extended(
+    record(
+        {
+            "uri": st.just("urn:claude-comms:descriptor:1"),
+            "params": st.just(dict[str, Any]())
+            | st.just({"url": "https://stray.example/"})
+            | st.just({"fields": {"hints": {"role": "a"}}}),
+        },
+        {"required": st.none() | st.booleans(), "description": st.none() | TEXT},
+    )
+)
+"""Our extension, written anew by somebody else."""
 FOREIGN = extended(
     record(
         {
@@ -77,8 +90,9 @@ FOREIGN = extended(
                     {
                         "streaming": st.none() | st.booleans(),
                         "extensions": st.lists(
-                            extended(record({"uri": SAID.map("urn:".__add__)}, {"params": UNKNOWN})), max_size=2
-                        ),
+                            extended(record({"uri": SAID.map("urn:".__add__)}, {"params": UNKNOWN})) | OURS,
+                            max_size=2,
+                        ).filter(lambda items: len([item for item in items if item["uri"] == EXTENSION_URI]) < 2),
                     },
                 )
             ),
@@ -113,6 +127,7 @@ KEPT = record(
         "fields": st.dictionaries(st.sampled_from(["name", "version", "skills", "capabilities"]), VALUES, max_size=2)
         | FOREIGN,
         "skills": st.dictionaries(LABELS, SKILLS | VALUES, max_size=2),
+        "extension": VALUES | record({}, {"at": VALUES, "fields": VALUES | OURS, "url": VALUES}),
         "signed": VALUES,
     },
 )
@@ -165,6 +180,22 @@ def test_a_descriptor_comes_back_equal_whatever_it_says(values: dict[str, Any], 
     assert to_agent_card(from_agent_card(json.dumps(card)), url=url) == card
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [
+        5,
+        {"signed": 3},
+        {"fields": {"name": None}},
+        {"fields": {"capabilities": 3, "version": []}},
+        {"fields": {"extra": 1}, "skills": {"none": {}}},
+        {"extension": {"at": 7, "fields": {"uri": "urn:other"}}},
+    ],
+)
+def test_what_somebody_put_in_the_place_that_is_kept_for_cards_comes_back_too(kept: Any) -> None:
+    descriptor = ModuleDescriptor(name="weather", metadata={"a2a_card": kept})
+    assert from_agent_card(to_agent_card(descriptor)) == descriptor
+
+
 # --- what goes where ---------------------------------------------------------------------------
 
 
@@ -193,6 +224,16 @@ def agent() -> dict[str, Any]:
         "signatures": [{"protected": "eyJhbGciOiJFUzI1NiJ9", "signature": "c2ln"}],
         "somethingNew": {"from": "a later revision"},
     }
+
+
+def test_a_card_of_ours_that_was_written_anew_elsewhere_comes_back_as_it_was() -> None:
+    card = to_agent_card(ModuleDescriptor(name="weather", data_types=("place",)))
+    (ours,) = card["capabilities"]["extensions"]
+    card["capabilities"]["extensions"] = [{**ours, "required": False, "since": 1}, {"uri": "urn:example:x"}]
+    card["capabilities"]["streaming"] = False
+    descriptor = from_agent_card(card)
+    assert descriptor.data_types == ("place",)
+    assert to_agent_card(descriptor) == card
 
 
 def test_what_a_foreign_card_says_stands_in_the_fields_of_a_descriptor() -> None:

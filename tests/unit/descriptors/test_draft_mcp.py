@@ -12,7 +12,7 @@ from claude_comms.descriptors._draft_mcp import _descriptor, _Offered
 GOOD = {"type": "object", "properties": {"table": {"type": "string"}}}
 
 
-def drafted(*tools: Tool, **said: str) -> Any:
+def drafted(*tools: Tool, **said: Any) -> Any:
     """The descriptor, which always goes through a file."""
     card = _descriptor("rows", _Offered(tools=tools, **said))
     assert loads_descriptor(dump_descriptor(card)) == card
@@ -68,7 +68,17 @@ def test_what_does_not_fit_into_a_file_is_cut_from_the_end() -> None:
     large = {"type": "object", "description": "x" * 20_000}
     card = drafted(*(Tool(name=f"t{number}", input_schema=large) for number in range(100)))
     assert card.capabilities[0].name == "t0"
-    assert 0 < len(card.capabilities) < 13
+    kept = len(card.capabilities)
+    assert 9 < kept < 13
+    assert card.metadata["drafted_from"] == ["MCP server", f"the first {kept} of 100 tools"]
+
+
+def test_of_very_many_tools_the_first_are_told_of_and_that_there_are_more() -> None:
+    card = drafted(*(Tool(name=f"t{number}", input_schema=GOOD) for number in range(1_000)))
+    assert len(card.capabilities) == 500
+    assert card.metadata["drafted_from"][1] == "the first 500 of 1000 tools"
+    card = drafted(Tool(name="t", input_schema=GOOD), has_more=True)
+    assert card.metadata["drafted_from"][1] == "the first 1 of 1 and more tools"
 
 
 def test_a_server_that_says_nothing_of_itself_still_makes_a_descriptor() -> None:

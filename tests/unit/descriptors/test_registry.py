@@ -349,3 +349,10 @@ def test_the_index_follows_changes(finder: Registry) -> None:
 def test_a_filter_alone_says_which_capabilities_it_meant(finder: Registry) -> None:
     (match,) = finder.find_modules(tag="ink")
     assert [item.name for item in match.capabilities] == ["print_page"]
+
+
+def test_no_module_is_called_like_whoever_asks_in_no_modules_name(home: Path, tmp_path: Path) -> None:
+    registry = Registry(home)
+    with pytest.raises(ConfigError, match="Choose another name"):
+        registry.register("anonymous", path=tmp_path)
+    assert "anonymous" not in {module.name for module in registry.list()}

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
-from mcp_types import INVALID_PARAMS, ListRootsResult, PromptReference, Root
+from mcp_types import INVALID_PARAMS, ErrorData, ListRootsResult, PromptReference, Root
 from pydantic import FileUrl
 
 from claude_comms.descriptors import Registry
 from claude_comms.testing.scripted import Answer, ScriptedBackend, Stall
 from claude_comms.turn_file import write_turn_file
-from claude_comms.types import Pair, Prompt, TokenCount, TurnRequest
+from claude_comms.types import Pair, Prompt, Refused, Retried, TokenCount, ToolUsed, TurnRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,6 +42,7 @@ async def test_the_tools_are_those_of_the_contract_each_described_hinted_and_wit
         assert tool.annotations.read_only_hint == (name not in ASKING | {"cancel_task"}), name
         assert tool.annotations.open_world_hint == (name in ASKING), name
         assert tool.annotations.destructive_hint == (name == "cancel_task"), name
+        assert tool.annotations.idempotent_hint == (name not in ASKING), name
         assert tool.title
         assert len(tool.description or "") > 60, name
         assert (tool.output_schema or {}).get("type") == "object", name
@@ -121,6 +122,71 @@ async def test_progress_is_told_while_a_question_runs(connect: Connect, scripted
     assert [number for number, _ in told] == sorted({number for number, _ in told})
 
 
+async def test_progress_tells_of_text_that_comes_and_of_a_long_silence(
+    connect: Connect, scripted: ScriptedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("claude_comms.plugin._asking._PIECES_EVERY_S", 0.0)
+    monkeypatch.setattr("claude_comms.plugin._asking._SIGN_OF_LIFE_S", 0.01)
+    stall = Stall(after="Use ", answer="Use it.")
+    scripted.add(stall)
+    told: list[str] = []
+
+    async def tell(progress: float, total: float | None, message: str | None) -> None:
+        del progress, total
+        told.append(message or "")
+        if "waiting for arangodb" in told[-1]:
+            stall.release.set()
+
+    async with connect() as caller:
+        with anyio.fail_after(10):
+            await caller.client.call_tool(
+                "query_module", {"target": "arangodb", "prompt": "How?"}, progress_callback=tell
+            )
+    assert "arangodb is answering: 4 characters so far" in told
+
+
+async def test_progress_tells_of_tools_refusals_and_retries_in_words_that_act_on_no_terminal(
+    connect: Connect, scripted: ScriptedBackend
+) -> None:
+    happened = (
+        ToolUsed("Read", "a\x1b[31m.py"),
+        Refused("Bash", "rm", "not granted"),
+        Retried(attempt=1, reason="overloaded", wait_s=0.0),
+    )
+    scripted.add(Answer("Use it.", events=happened))
+    told: list[str] = []
+
+    async def tell(progress: float, total: float | None, message: str | None) -> None:
+        del progress, total
+        told.append(message or "")
+
+    async with connect() as caller:
+        await caller.client.call_tool("query_module", {"target": "arangodb", "prompt": "How?"}, progress_callback=tell)
+    assert told[1:4] == ["it uses Read a[31m.py", "Bash was refused: not granted", "attempt 1 failed: overloaded"]
+
+
+async def test_a_cancelled_call_ends_the_modules_turn(connect: Connect, scripted: ScriptedBackend) -> None:
+    scripted.add(Stall(after="Use "), "And now?")
+    threads: list[str] = []
+
+    async with connect() as caller:
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as asking:
+
+                async def tell(progress: float, total: float | None, message: str | None) -> None:
+                    del progress, total
+                    threads.append((message or "").rpartition(" ")[2])
+                    asking.cancel_scope.cancel()
+
+                await caller.client.call_tool(
+                    "query_module", {"target": "arangodb", "prompt": "How?"}, progress_callback=tell
+                )
+            again = await caller.values("continue_conversation", thread_id=threads[0], prompt="Go on.")
+        thread = await caller.client.read_resource(f"claude-comms://conversations/{threads[0]}")
+    assert again["response"] == "And now?", "the instance was free for the next question"
+    assert "interrupted" in getattr(thread.contents[0], "text", "")
+
+
 async def test_an_answer_is_data_between_marks_that_it_cannot_close(
     connect: Connect, scripted: ScriptedBackend
 ) -> None:
@@ -160,10 +226,58 @@ async def test_errors_say_what_to_do_next(
         assert part in text
 
 
-async def test_wrong_arguments_are_a_tool_error_that_names_them(connect: Connect) -> None:
+@pytest.mark.parametrize(
+    ("tool", "arguments", "told"),
+    [
+        ("query_module", {"target": "arangodb"}, "prompt: Field required"),
+        ("query_module", {"target": "arangodb", "prompt": 5}, "prompt: Input should be a valid string"),
+        ("query_module", {"target": "arangodb", "prompt": " "}, "Next: Correct the question"),
+        ("query_module", {"target": "arangodb", "prompt": "a\0b"}, "Next: Correct the question"),
+        ("query_module", {"target": "arangodb", "prompt": "?", "threadId": "c_1"}, "target, prompt, thread_id"),
+        ("continue_conversation", {"thread_id": "", "prompt": "?"}, "thread_id: String should have at least 1"),
+        ("cancel_task", {"task_id": ""}, "task_id: String should have at least 1"),
+        ("list_instances", {"limit": 1}, "its arguments are none"),
+        ("search_conversations", {"text": "x", "limit": 1000}, "limit: Input should be less than"),
+        ("ask_module", {}, "the tools are list_modules, describe_module, query_module"),
+    ],
+)
+async def test_a_wrong_call_asks_nothing_and_is_told_what_is_wrong_and_to_correct_it(
+    connect: Connect, scripted: ScriptedBackend, tool: str, arguments: dict[str, Any], told: str
+) -> None:
     async with connect() as caller:
-        assert "prompt" in await caller.failure("query_module", target="arangodb")
-        assert "limit" in await caller.failure("search_conversations", text="x", limit=1000)
+        text = await caller.failure(tool, **arguments)
+    assert told in text
+    assert "Next: Correct" in text
+    assert "pydantic" not in text
+    assert scripted.requests == []
+
+
+async def test_schemas_say_that_there_are_no_more_arguments(connect: Connect) -> None:
+    async with connect() as caller:
+        tools = (await caller.client.list_tools()).tools
+    assert [tool.input_schema.get("additionalProperties") for tool in tools] == [False] * len(TOOLS)
+
+
+async def test_a_blank_thread_is_none(connect: Connect) -> None:
+    async with connect() as caller:
+        first = await caller.values("query_module", target="arangodb", prompt="one")
+        second = await caller.values("query_module", target="arangodb", prompt="two", thread_id="")
+    assert first["thread_id"] != second["thread_id"]
+
+
+async def test_what_breaks_is_told_as_such_with_the_next_step(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(Registry, "find_modules", broken)
+    async with connect() as caller:
+        text = await caller.failure("list_modules")
+    assert "list_modules broke" in text
+    assert "Next: " in text
+    assert "secret" not in text
+    assert "secret" in caplog.text
 
 
 async def test_modules_are_listed_ranked_and_described(connect: Connect) -> None:
@@ -178,17 +292,41 @@ async def test_modules_are_listed_ranked_and_described(connect: Connect) -> None
     assert card["descriptor"]["capabilities"]
 
 
+async def test_a_list_of_modules_is_cut_and_says_so_and_blank_filters_are_none(connect: Connect) -> None:
+    async with connect() as caller:
+        cut = await caller.call("list_modules", limit=1)
+        whole = await caller.values("list_modules", text="", capability=" ", tag="", data_type="")
+        filtered = await caller.values("list_modules", capability="create_graph")
+        none = await caller.call("list_modules", tag="no such tag")
+    assert cut.structured_content is not None
+    assert (len(cut.structured_content["modules"]), cut.structured_content["total"]) == (1, len(whole["modules"]))
+    assert f"{len(whole['modules']) - 1} more fit" in caller.words(cut)
+    assert len(whole["modules"]) >= 3
+    assert [module["name"] for module in filtered["modules"]] == ["arangodb"]
+    assert "Call list_modules without arguments" in caller.words(none)
+
+
 async def test_what_was_asked_is_found_again_and_counted(connect: Connect, scripted: ScriptedBackend) -> None:
     scripted.add(Answer("Use a persistent index on the page number."))
     async with connect() as caller:
         asked = await caller.values("query_module", target="arangodb", prompt="Which index for pages?")
         found = await caller.values("search_conversations", text="persistent index")
         none = await caller.call("search_conversations", text="giraffes")
+        filtered = [
+            len((await caller.values("search_conversations", text="persistent index", **{key: name}))["hits"])
+            for key, name in (
+                ("target", "arangodb"),
+                ("target", "marker"),
+                ("source", "anonymous"),
+                ("source", "marker"),
+            )
+        ]
         usage = await caller.values("usage", by="target")
         activity = await caller.values("activity")
         instances = await caller.values("list_instances")
     assert found["hits"][0]["thread_id"] == asked["thread_id"]
     assert none.structured_content == {"hits": []}
+    assert filtered == [1, 0, 1, 0]
     assert [(row["group"], row["turns"]) for row in usage["rows"]] == [("arangodb", 1)]
     assert [item["thread_id"] for item in activity["conversations"]] == [asked["thread_id"]]
     assert [item["instance_id"] for item in instances["instances"]] == [asked["instance_id"]]
@@ -227,6 +365,9 @@ async def test_an_unknown_prompt_or_resource_is_the_clients_mistake(connect: Con
         with pytest.raises(MCPError, match="Unknown prompt") as raised:
             await caller.client.get_prompt("no-such", {})
         assert raised.value.error.code == INVALID_PARAMS
+        with pytest.raises(MCPError, match="Missing required arguments") as raised:
+            await caller.client.get_prompt("ask-module", {"module": "arangodb"})
+        assert raised.value.error.code == INVALID_PARAMS
         with pytest.raises(MCPError, match="nobody") as raised:
             await caller.client.read_resource("claude-comms://modules/nobody")
         assert raised.value.error.code == INVALID_PARAMS
@@ -260,6 +401,35 @@ async def test_a_clients_roots_say_where_it_works_when_its_directory_does_not(
     assert listed["asking_as"] == ("shop" if revision == "2025-11-25" else "anonymous")
 
 
+@pytest.mark.parametrize("answer", ["others", "others and files", "an error", "silence", "no roots"])
+async def test_roots_that_are_of_no_use_are_passed_over(
+    connect: Connect, claude_comms_home: Path, tmp_path: Path, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("claude_comms.plugin._desk._ROOTS_WITHIN_S", 0.05)
+    (tmp_path / "shop").mkdir()
+    Registry(claude_comms_home, ()).register("shop", path=tmp_path / "shop")
+
+    async def roots(context: Any) -> ListRootsResult | ErrorData:
+        del context
+        if answer == "an error":
+            return ErrorData(code=-1, message="no")
+        if answer == "silence":
+            await anyio.sleep_forever()
+        uris: list[Any] = [f"vscode-vfs://github{tmp_path}/shop", "no address", "file:///a%00b", "file://[bad"]
+        if answer == "others and files":
+            uris.append((tmp_path / "shop").as_uri())
+        roots: Any = 5 if answer == "no roots" else [Root.model_construct(uri=uri) for uri in uris]
+        return ListRootsResult.model_construct(roots=roots)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # these roots are none to the SDK
+        async with connect(list_roots_callback=roots) as caller:
+            with anyio.fail_after(10):
+                listed = await caller.values("list_modules")
+            has_roots = caller.client.protocol_version == "2025-11-25"
+    assert listed["asking_as"] == ("shop" if has_roots and answer == "others and files" else "anonymous")
+
+
 # --- asked by an instance ----------------------------------------------------------------------
 
 
@@ -291,6 +461,22 @@ async def test_an_instance_asks_as_its_module_with_the_chain_that_led_to_it(
     assert two.chain == ("claude_mcp", "marker", "arangodb"), "the file is read anew in each turn"
 
 
+async def test_an_instance_goes_on_in_its_own_conversations_and_in_no_others(
+    connect: Connect, scripted: ScriptedBackend, turn_file: Path
+) -> None:
+    async with connect() as caller:
+        await in_turn(turn_file, "anonymous", "claude_mcp")
+        others = await caller.values("query_module", target="arangodb", prompt="one")
+        await in_turn(turn_file, "anonymous", "marker")
+        text = await caller.failure("continue_conversation", thread_id=others["thread_id"], prompt="two")
+        own = await caller.values("query_module", target="arangodb", prompt="three")
+        again = await caller.values("continue_conversation", thread_id=own["thread_id"], prompt="four")
+    assert "is between claude_mcp and arangodb" in text
+    assert (again["source"], again["thread_id"]) == ("marker", own["thread_id"])
+    assert len(scripted.requests) == 3
+    assert scripted.requests[2].chain == ("anonymous", "marker", "arangodb")
+
+
 async def test_a_cycle_is_refused_and_the_model_told_to_answer_from_what_it_knows(
     connect: Connect, scripted: ScriptedBackend, turn_file: Path
 ) -> None:
@@ -312,10 +498,27 @@ async def test_what_is_left_of_the_money_is_all_there_is(
     assert scripted.requests == []
 
 
+TURN: dict[str, Any] = {"turn_id": "t", "chain": ["a", "marker"], "max_cost_usd": None, "deadline": None}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        [],
+        {**TURN, "chain": []},
+        {**TURN, "chain": "abc"},
+        {**TURN, "chain": ["a", 1]},
+        {**TURN, "max_cost_usd": "lots"},
+        {**TURN, "max_cost_usd": float("nan")},
+        {**TURN, "deadline": float("nan")},
+        {**TURN, "deadline": "soon"},
+    ],
+)
 async def test_an_instance_whose_turn_is_not_known_asks_nothing(
-    connect: Connect, scripted: ScriptedBackend, turn_file: Path
+    connect: Connect, scripted: ScriptedBackend, turn_file: Path, told: Any
 ) -> None:
-    await anyio.Path(turn_file).write_text("{}")
+    await anyio.Path(turn_file).write_text(json.dumps(told))
     async with connect() as caller:
         assert "CLAUDE_COMMS_TURN" in await caller.failure("query_module", target="arangodb", prompt="one")
     assert scripted.requests == []
