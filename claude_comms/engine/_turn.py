@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,10 @@ class RunningTurn:
 
     def __init__(self, news: TurnNews) -> None:
         self.news = news
-        self._send, self._receive = anyio.create_memory_object_stream["TurnEvent"](_EVENTS_AHEAD)
+        # Not a stream of anyio's: that switches tasks for each piece, and many pieces come at once.
+        self._events: deque[TurnEvent] = deque()
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._stored = anyio.Event()
         self._ended = anyio.Event()
@@ -56,9 +60,9 @@ class RunningTurn:
             if self._reply is None and self._error is None:
                 self._error = _interrupted("the engine was closed before the answer came")
             self._tell_the_end()
-            self._send.close()
             self._stored.set()
             self._ended.set()
+            self._news.set()
 
     async def emit(self, event: TurnEvent) -> None:
         """Hand an event to the caller, at the caller's pace; dropped once nobody reads any more."""
@@ -66,10 +70,12 @@ class RunningTurn:
             self._thread_id = event.thread_id
             self._stored.set()
         self.news.event(event)
-        if self._unread:
-            return
-        with suppress(anyio.BrokenResourceError):
-            await self._send.send(event)
+        while len(self._events) >= _EVENTS_AHEAD and not self._unread:
+            self._room.clear()
+            await self._room.wait()
+        if not self._unread:
+            self._events.append(event)
+            self._news.set()
 
     def _tell_the_end(self) -> None:
         if self._reply is not None:
@@ -89,8 +95,15 @@ class RunningTurn:
     # --- the caller's side ---------------------------------------------------------------------
 
     async def __aiter__(self) -> AsyncIterator[TurnEvent]:
-        async for event in self._receive:
-            yield event
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                self._room.set()
+                yield event
+            if self._ended.is_set() or self._unread:
+                break
+            self._news.clear()
+            await self._news.wait()
         await self.reply()
 
     async def reply(self) -> Reply:
@@ -130,7 +143,9 @@ class RunningTurn:
     def _read_no_more(self) -> None:
         """Let the turn run on without anybody taking its events."""
         self._unread = True
-        self._receive.close()
+        self._events.clear()
+        self._room.set()
+        self._news.set()
 
 
 def _interrupted(message: str = "the turn was interrupted before it was sent") -> ClaudeCommsError:
