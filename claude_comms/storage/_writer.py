@@ -120,8 +120,11 @@ class Writer:
         driver = driver_of(self._connection)
         try:
             driver.execute("BEGIN IMMEDIATE")
-            for call in group:
-                self._run_one(call, driver)
+            if len(group) == 1:  # what makes it fail may end the transaction: there is nothing else in it
+                group[0].result = group[0].fn(self._connection)
+            else:
+                for call in group:
+                    self._run_one(call, driver)
             driver.commit()
         except BaseException as error:  # noqa: BLE001 - whatever it was, every caller must hear of it
             driver.rollback()
