@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from claude_comms.errors import ConfigError
@@ -96,14 +97,24 @@ class Record(Mapping[str, Any]):
 
     @classmethod
     def _names(cls) -> tuple[str, ...]:
-        return tuple(f.name for f in fields(cls))  # pyright: ignore[reportArgumentType]
+        return _names_of(cls)
 
     def as_dict(self) -> dict[str, Any]:
         """The record as plain JSON values: nested records as dicts, times as ISO 8601, enums as text."""
         return {name: _plain(getattr(self, name)) for name in self._names()}
 
 
+@cache
+def _names_of(record: type[Record]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(record))  # pyright: ignore[reportArgumentType]
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def _plain(value: Any) -> Any:
+    if type(value) in _PLAIN:  # most are, and each further question takes its time
+        return value
     if isinstance(value, Record):
         return value.as_dict()
     if isinstance(value, StrEnum):

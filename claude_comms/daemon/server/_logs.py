@@ -35,6 +35,7 @@ _SHORTEST_SECRET = 6
 
 _LOOKS_SECRET = re.compile(r"sk-ant-[A-Za-z0-9_-]{8,}|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{8,}")
 _HIDDEN = "[hidden]"
+_encoded = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
 def configure_logging(
@@ -165,7 +166,7 @@ class _JsonLines(logging.Formatter):
         line |= getattr(record, "facts", {})
         if record.exc_info and record.exc_info[1] is not None:
             line["exception"] = self._told(record.exc_info[1])
-        return self._without_secrets(json.dumps(line, ensure_ascii=False, default=str))
+        return self._without_secrets(_encoded(line))
 
     def _told(self, error: BaseException) -> str:
         if self._texts:
