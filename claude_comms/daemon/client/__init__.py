@@ -1,6 +1,6 @@
 """How a program reaches the daemon: an engine that is elsewhere.
 
-Needs httpx, websockets and pydantic; nothing of what answers questions or stores them.
+Needs h11, websockets and pydantic; nothing of what answers questions or stores them.
 """
 
 from __future__ import annotations

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import anyio
 
 from claude_comms.daemon._version import own_version
+from claude_comms.daemon.client._exchanges import Answer, BrokenExchangeError, Exchanges, UnreachableError
 from claude_comms.daemon.client._finding import Patience
 from claude_comms.daemon.wire import SETTINGS_HEADER, VERSION_HEADER, decoded, encoded
 from claude_comms.errors import DaemonError, DaemonNotRunningError, error_from_dict
@@ -13,15 +16,12 @@ from claude_comms.errors import DaemonError, DaemonNotRunningError, error_from_d
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import httpx
-
     from claude_comms.daemon.client._finding import Finder
     from claude_comms.errors import ClaudeCommsError
 
 __all__ = ["Rest"]
 
 _ANSWER_WITHIN_S = 30.0
-_CONNECT_WITHIN_S = 5.0
 _FIRST_REFUSAL = 400
 
 
@@ -31,100 +31,81 @@ class Rest:
     def __init__(self, finder: Finder, reconnect_s: float) -> None:
         self._finder = finder
         self._reconnect_s = reconnect_s
-        self._client: httpx.AsyncClient | None = None
+        self._exchanges: Exchanges | None = None
 
     async def get(self, route: str, *, within_s: float = _ANSWER_WITHIN_S, **parameters: Any) -> Any:
         """The JSON at `route`; parameters that are None are left out. Asked again where the connection broke."""
-        said = {name: _word(value) for name, value in parameters.items() if value is not None}
-        return await self._tried("GET", route, None, said, within_s)
+        said = urlencode({name: _word(value) for name, value in parameters.items() if value is not None})
+        return await self._tried("GET", f"{route}?{said}" if said else route, None, within_s)
 
     async def post(
         self, route: str, body: Mapping[str, Any] | None = None, *, within_s: float = _ANSWER_WITHIN_S
     ) -> Any:
         """What the daemon answers to `body`. Sent again only where it cannot have arrived: DaemonError otherwise."""
-        return await self._tried("POST", route, body or {}, {}, within_s)
+        return await self._tried("POST", route, body or {}, within_s)
 
     async def close(self) -> None:
         """Let go of the connections."""
-        if self._client is not None:
-            await self._drop(self._client)
+        if self._exchanges is not None:
+            await self._drop(self._exchanges)
 
-    async def _drop(self, client: httpx.AsyncClient) -> None:
-        if self._client is client:
-            self._client = None
-        await client.aclose()
+    async def _drop(self, exchanges: Exchanges) -> None:
+        if self._exchanges is exchanges:
+            self._exchanges = None
+        await exchanges.close()
 
-    async def _tried(
-        self, method: str, route: str, body: Mapping[str, Any] | None, parameters: Mapping[str, str], within_s: float
-    ) -> Any:
-        import httpx
-
+    async def _tried(self, method: str, target: str, body: Mapping[str, Any] | None, within_s: float) -> Any:
         patience = Patience(self._reconnect_s)
         while True:
-            client: httpx.AsyncClient | None = None
+            exchanges: Exchanges | None = None
             try:
-                client = await self._connected()
-                return await self._once(client, method, route, body, parameters, within_s)
-            except (DaemonNotRunningError, httpx.ConnectError) as error:
+                exchanges = await self._connected()
+                answer = await _once(exchanges, method, target, body, within_s)
+                break
+            except (DaemonNotRunningError, UnreachableError) as error:
                 problem: Exception = error
-            except httpx.TimeoutException as error:
-                raise DaemonError(
-                    f"the daemon did not answer {method} {route} within {within_s:g} s. See claude-comms daemon logs"
-                ) from error
-            except httpx.TransportError as error:
+            except BrokenExchangeError as error:
                 if method != "GET":
                     raise DaemonError(
-                        f"the connection to the daemon was lost in {method} {route} ({error or type(error).__name__})."
+                        f"the connection to the daemon was lost in {method} {_route(target)} ({error})."
                         " See what came of it before you ask again."
                     ) from error
                 problem = error
-            if client is not None:
-                await self._drop(client)
+            if exchanges is not None:
+                await self._drop(exchanges)
             await patience.wait(_gone(problem))
-
-    async def _once(
-        self,
-        client: httpx.AsyncClient,
-        method: str,
-        route: str,
-        body: Mapping[str, Any] | None,
-        parameters: Mapping[str, str],
-        within_s: float,
-    ) -> Any:
-        answer = await client.request(
-            method,
-            route,
-            params=parameters,
-            content=None if body is None else encoded(body),
-            headers={} if body is None else {"Content-Type": "application/json"},
-            timeout=_timeouts(within_s),
-        )
-        if answer.status_code >= _FIRST_REFUSAL:
-            raise _refusal(answer)
+        if answer.status >= _FIRST_REFUSAL:
+            raise _refusal(answer, f"{method} {_route(target)}")
         try:
             return decoded(answer.content) if answer.content else None
         except ValueError as error:
-            raise DaemonError(f"the daemon answered {method} {route} with no JSON: {error}.") from error
+            raise DaemonError(f"the daemon answered {method} {_route(target)} with no JSON: {error}.") from error
 
-    async def _connected(self) -> httpx.AsyncClient:
-        """A client of the daemon, found anew after the connection to the last one broke."""
-        if self._client is not None:
-            return self._client
-        import httpx
-
-        info = await self._finder.find()
-        # No TLS is spoken on the socket, and loading the certificates costs more than a request.
-        transport = httpx.AsyncHTTPTransport(uds=str(info.socket), verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-        digest = self._finder.digest(info)
-        headers = {VERSION_HEADER: own_version(), **({} if digest is None else {SETTINGS_HEADER: digest})}
-        self._client = httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers)
-        return self._client
+    async def _connected(self) -> Exchanges:
+        """Exchanges with the daemon, found anew after the connection to the last one broke."""
+        if self._exchanges is None:
+            info = await self._finder.find()
+            digest = self._finder.digest(info)
+            headers = [(VERSION_HEADER, own_version()), *([] if digest is None else [(SETTINGS_HEADER, digest)])]
+            self._exchanges = Exchanges(info.socket, headers)
+        return self._exchanges
 
 
-def _timeouts(within_s: float) -> httpx.Timeout:
-    import httpx
+async def _once(
+    exchanges: Exchanges, method: str, target: str, body: Mapping[str, Any] | None, within_s: float
+) -> Answer:
+    headers = [] if body is None else [("Content-Type", "application/json")]
+    try:
+        with anyio.fail_after(within_s):
+            return await exchanges.exchange(method, target, headers, b"" if body is None else encoded(body))
+    except TimeoutError as error:
+        raise DaemonError(
+            f"the daemon did not answer {method} {_route(target)} within {within_s:g} s. See claude-comms daemon logs"
+        ) from error
 
-    return httpx.Timeout(within_s, connect=_CONNECT_WITHIN_S, pool=_CONNECT_WITHIN_S)
+
+def _route(target: str) -> str:
+    return target.partition("?")[0]
 
 
 def _word(value: Any) -> str:
@@ -141,12 +122,11 @@ def _gone(problem: Exception) -> ClaudeCommsError:
     return gone
 
 
-def _refusal(answer: httpx.Response) -> ClaudeCommsError:
+def _refusal(answer: Answer, request: str) -> ClaudeCommsError:
     """The error that a problem document tells of."""
     try:
         return error_from_dict(decoded(answer.content)["error"])
     except (ValueError, TypeError, KeyError, AttributeError):
         return DaemonError(
-            f"the daemon refused {answer.request.method} {answer.request.url.path}:"
-            f" {answer.status_code} {answer.reason_phrase}. See claude-comms daemon logs"
+            f"the daemon refused {request}: {answer.status} {answer.reason}. See claude-comms daemon logs"
         )
