@@ -11,6 +11,7 @@ from claude_comms.events import Event, Priority
 
 if TYPE_CHECKING:
     from claude_comms.daemon.server._metrics import Metrics
+    from claude_comms.events import Missed
     from claude_comms.protocols import Engine
 
 __all__ = ["Observer"]
@@ -58,14 +59,18 @@ class Observer:
 
     async def _read(self) -> None:
         async with self._engine.follow(after=self._cursor) as events:
-            async for event in events:
-                if isinstance(event, Event):
-                    self._cursor = event.seq
-                    self._metrics.saw(event)
-                    self._note(event)
-                else:
-                    self._cursor = event.last
-                    self._metrics.missed(event)
+            async for first in events:
+                for event in (first, *events.ready()):
+                    self._see(event)
+
+    def _see(self, event: Event | Missed) -> None:
+        if isinstance(event, Event):
+            self._cursor = event.seq
+            self._metrics.saw(event)
+            self._note(event)
+        else:
+            self._cursor = event.last
+            self._metrics.missed(event)
 
     def _note(self, event: Event) -> None:
         level = _LEVELS[event.priority]
