@@ -95,6 +95,7 @@ class _Ear:
 
     def __init__(self, name: str, wanted: EventFilter | None) -> None:
         self.heard = asyncio.Event()
+        self.turn_id = None if wanted is None else wanted.turn_id
         self._name = name
         self._wanted = wanted
 

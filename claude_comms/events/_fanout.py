@@ -73,6 +73,11 @@ class Backlog:
 class Listener(Protocol):
     """Somebody in an event loop who wants to hear of events. Called in that loop; must not wait."""
 
+    @property
+    def turn_id(self) -> str | None:
+        """The one turn whose events it wants, always the same; None: it looks at all events itself."""
+        ...
+
     def hear(self, event: Event | Missed, size_bytes: int) -> None:
         """`event` is kept now; or some were lost on the way."""
         ...
@@ -92,13 +97,29 @@ class Inbox:
     def __init__(self, loop: asyncio.AbstractEventLoop, last_seq: int) -> None:
         self.heard_seq = last_seq
         """In the loop: all later events come to its listeners, none of the earlier ones will."""
-        self.listeners: list[Listener] = []
+        # By the turn that they want to hear of, so that turns side by side do not look at each other's events.
+        self._listeners: dict[str | None, tuple[Listener, ...]] = {}
         self._loop = loop
         self._waiting = Backlog(_INBOX_EVENTS, _INBOX_BYTES)
         self._groups: set[str] = set()
         self._ending = False
         self._scheduled = False
         self._lock = threading.Lock()
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._listeners)
+
+    def add(self, listener: Listener) -> None:
+        """Have `listener` told. In the loop."""
+        self._listeners[listener.turn_id] = (*self._listeners.get(listener.turn_id, ()), listener)
+
+    def remove(self, listener: Listener) -> None:
+        """Tell it no more. In the loop."""
+        others = tuple(other for other in self._listeners.pop(listener.turn_id, ()) if other is not listener)
+        if others:
+            self._listeners[listener.turn_id] = others
 
     def put(self, batch: Sequence[tuple[Event, int]] = (), *, groups: Iterable[str] = (), ending: bool = False) -> bool:
         """Have the loop told, soon. False where it is closed. Any thread."""
@@ -124,13 +145,24 @@ class Inbox:
             ending = self._ending
         for item, size_bytes in items:
             self.heard_seq = item.last if isinstance(item, Missed) else item.seq
-            for listener in self.listeners:
+            for listener in self._concerned(item):
                 listener.hear(item, size_bytes)
-        for listener in tuple(self.listeners):
-            for group in groups:
-                listener.rouse(group)
-            if ending:
-                listener.end()
+        if groups or ending:
+            for listener in self._all():
+                for group in groups:
+                    listener.rouse(group)
+                if ending:
+                    listener.end()
+
+    def _concerned(self, item: Event | Missed) -> Sequence[Listener]:
+        if isinstance(item, Missed):
+            return self._all()
+        turn_id: object = item.data.get("turn_id")
+        of_all = self._listeners.get(None, ())
+        return (*of_all, *self._listeners.get(turn_id, ())) if isinstance(turn_id, str) else of_all
+
+    def _all(self) -> list[Listener]:
+        return [listener for listeners in self._listeners.values() for listener in listeners]
 
 
 class Hub:
@@ -159,7 +191,7 @@ class Hub:
             inbox = self._inboxes.get(loop)
             if inbox is None:
                 inbox = self._inboxes[loop] = Inbox(loop, self._last_seq())
-            inbox.listeners.append(listener)
+            inbox.add(listener)
             ended = self._ended
         if ended:
             listener.end()
@@ -168,10 +200,8 @@ class Hub:
     def leave(self, inbox: Inbox, listener: Listener) -> None:
         """`listener` wants to hear no more. In the loop in which it joined."""
         with self._lock:
-            if listener in inbox.listeners:
-                # Anew, not in place: the list may be being walked.
-                inbox.listeners = [other for other in inbox.listeners if other is not listener]
-            if not inbox.listeners:
+            inbox.remove(listener)
+            if not inbox.is_heard:
                 self._inboxes = {loop: other for loop, other in self._inboxes.items() if other is not inbox}
 
     def announce(self, batch: Sequence[tuple[Event, int]]) -> None:

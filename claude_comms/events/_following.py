@@ -91,6 +91,10 @@ class Following(Subscription):
             there += [item for item, _ in self._backlog.take_all()]
         return there
 
+    @property
+    def turn_id(self) -> str | None:
+        return None if self._wanted is None else self._wanted.turn_id
+
     def hear(self, event: Event | Missed, size_bytes: int) -> None:
         """Keep what is wanted until it is asked for."""
         if not self._live or self._ended:
