@@ -49,7 +49,7 @@ GROUPS = ("turns", "cold", "codec", "crossings")
 TARGET_MS = 3.0
 
 
-def settings_of(bench: Bench, server: str, command: tuple[str, ...] = ()) -> Settings:
+def settings_of(bench: Bench, server: str, command: tuple[str, ...]) -> Settings:
     """A home of its own that talks to `server`, which its owner has allowed."""
     home = Path(tempfile.mkdtemp(dir=bench.root))
     (home / "config.toml").write_text(f'allow_permission_bypass = ["{STOCK}"]\n')
@@ -90,9 +90,9 @@ async def typescript(bench: Bench, node: Node) -> AsyncGenerator[Turn]:
 
 
 @contextlib.asynccontextmanager
-async def warm(bench: Bench, node: Node) -> AsyncGenerator[dict[str, Turn]]:
+async def warm(bench: Bench, node: Node, own: tuple[str, ...]) -> AsyncGenerator[dict[str, Turn]]:
     """Turns on processes that are running."""
-    backends: dict[str, Backend] = {"claude-code": bench.backend(), BRIDGE: make_bridge(settings_of(bench, OWN))}
+    backends: dict[str, Backend] = {"claude-code": bench.backend(), BRIDGE: make_bridge(settings_of(bench, OWN, own))}
     rows: dict[str, Turn] = {}
     for name, backend in backends.items():
         spec = replace(bench.spec, backend=name)
@@ -109,11 +109,11 @@ async def warm(bench: Bench, node: Node) -> AsyncGenerator[dict[str, Turn]]:
 
 
 @contextlib.asynccontextmanager
-async def cold(bench: Bench, stock: tuple[str, ...]) -> AsyncGenerator[dict[str, Turn]]:
+async def cold(bench: Bench, own: tuple[str, ...], stock: tuple[str, ...]) -> AsyncGenerator[dict[str, Turn]]:
     """Turns for which a process starts."""
     backends: dict[str, Backend] = {
         "claude-code": bench.backend(),
-        BRIDGE: make_bridge(settings_of(bench, OWN)),
+        BRIDGE: make_bridge(settings_of(bench, OWN, own)),
         STOCK: make_bridge(settings_of(bench, STOCK, stock)),
     }
 
@@ -162,17 +162,18 @@ async def run(options: argparse.Namespace, address: str) -> None:
     program, node, binary = installed(), find_node(), find_binary()
     if binary is None or program.folder is None:
         raise SystemExit("no Claude Code, or no installed bridge: claude-comms doctor tells")
+    own = (str(node.path), *program.argv) if program.needs_node else program.argv
     echo = Node(str(node.path), program.folder, {"PATH": os.environ["PATH"]})
     print(f"{machine()}; Node {node}, bridge {program.version}, TypeScript SDK {program.sdk}")
     warmed: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(address, Path(folder), str(binary.path))
         if "turns" in options.only:
-            async with warm(bench, echo) as rows:
+            async with warm(bench, echo, own) as rows:
                 warmed = show(await rounds(rows, options.turns))
             compare(warmed)
         if "cold" in options.only:
-            async with cold(bench, tuple(shlex.split(options.claude_code_mcp))) as rows:
+            async with cold(bench, own, tuple(shlex.split(options.claude_code_mcp))) as rows:
                 medians = show(await rounds(rows, max(5, options.turns // 10)))
             if warmed:
                 ratio = medians["bridge over claude-code-mcp, a turn"] / warmed["bridge, warm turn"]
