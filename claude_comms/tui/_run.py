@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from claude_comms.settings import Settings
 
-__all__ = ["run_monitor", "tidy"]
+__all__ = ["Tidying", "run_monitor"]
 
 _RECONNECT_S = 1.0
 """For how long a call waits for a daemon that is away. Short: the monitor says so, and goes on trying by itself."""
+_GARBAGE_THRESHOLDS = (1_000, 20, 1_000_000)
+"""New objects are looked at often and few at a time. The command line's 50,000 at once take a tenth of a second, and a
+key waits for that; the old ones are left to `Tidying`."""
+_FREEZES = 2
+"""After the imports, and when the screens are there."""
 
 
 def run_monitor(settings: Settings) -> int:
@@ -22,16 +27,27 @@ def run_monitor(settings: Settings) -> int:
     from claude_comms.daemon.client import RemoteEngine
     from claude_comms.tui._app import MonitorApp
 
-    # A full collection over all that was imported takes a tenth of a second, and a key waits for it. Without that it
-    # takes a hundredth, but Python would wait with it until as much again has been made: it is asked for.
-    gc.collect()
-    gc.freeze()
+    tidy = Tidying()
+    tidy()
+    gc.set_threshold(*_GARBAGE_THRESHOLDS)
     engine = RemoteEngine(settings, starts=False, reconnect_s=_RECONNECT_S)
     app = MonitorApp(engine, settings, tidy=tidy)
     app.run()
     return app.return_code or 0
 
 
-def tidy() -> None:
-    """Collect garbage. Textual looks at the signature of what it calls, and the built-in's would not do."""
-    gc.collect()
+class Tidying:
+    """Collects garbage when it is called.
+
+    With its second call, when the screens are there, what there is is taken to be there for good: some hundred thousand
+    objects, and to look at them all takes a tenth of a second. Later calls look at what came after, in milliseconds.
+    """
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def __call__(self) -> None:
+        self._calls += 1
+        gc.collect()
+        if self._calls <= _FREEZES:
+            gc.freeze()

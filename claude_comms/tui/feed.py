@@ -26,8 +26,10 @@ _LISTS_AGAIN_S = 0.4
 """The soonest, where events told of an instance that no list has named."""
 _MOST_WAITING = 5_000
 """Events read and not yet taken. Beyond them reading waits, and the client holds what comes."""
-_YIELDS_EVERY = 100
-_FRAME_BUDGET_S = 0.02
+_YIELDS_EVERY = 50
+_FRAME_BUDGET_S = 0.01
+_GATHERS_S = 0.05
+"""To be woken for each event costs more than the event: what comes in so long is taken at once."""
 
 
 class Connection(StrEnum):
@@ -111,24 +113,27 @@ class Feed:
     async def _read(self, events: Subscription, cursor: int | None) -> int | None:
         """Read to the end of the subscription, through times without a daemon; where the next one begins."""
         await self._entered(events)
-        read = 0
         while True:
             try:
-                event = await events.__anext__()
+                came = [await events.__anext__(), *events.ready()]
             except StopAsyncIteration:
                 return cursor
             except ClaudeCommsError as error:
                 self._tell(Connection.LOST, str(error))
                 await self._entered(events)
                 continue
-            cursor = event.seq if isinstance(event, Event) else event.last
-            self._waiting.append(event)
-            read += 1
+            newest = came[-1]
+            cursor = newest.seq if isinstance(newest, Event) else newest.last
+            await self._put(came)
+            await asyncio.sleep(_GATHERS_S)
+
+    async def _put(self, came: list[Event | Missed]) -> None:
+        """Have them wait for a frame, not too many at a time."""
+        for event in came:
             if len(self._waiting) >= _MOST_WAITING:
                 self._room.clear()
                 await self._room.wait()
-            elif read % _YIELDS_EVERY == 0:
-                await asyncio.sleep(0)
+            self._waiting.append(event)
 
     async def _entered(self, events: Subscription) -> None:
         """Be subscribed: again where the daemon was away, for as long as that takes."""

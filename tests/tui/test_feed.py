@@ -58,7 +58,7 @@ async def test_a_frame_takes_only_so_much_and_the_next_one_goes_on() -> None:
         await so_soon(lambda: feed.waiting == 900)
         ticks = iter(range(1000))
         assert feed.take(lambda: float(next(ticks)), budget_s=0.5)
-        assert world.events.seen == 100
+        assert world.events.seen == 50
         assert not feed.caught_up
         while feed.take(time.monotonic):
             pass

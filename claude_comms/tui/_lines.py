@@ -1,0 +1,45 @@
+"""What scrolls over lines that come all the time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.widget import Widget
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["LineView"]
+
+
+class LineView(ScrollView):
+    """A view whose lines become more or fewer without the whole screen being laid out again."""
+
+    def set_lines(self, count: int, width: int) -> bool:
+        """There are `count` lines to scroll over now; whether the screen has to be laid out for that.
+
+        Until it was, the new lines are not yet part of what can be scrolled over.
+        """
+        before, now = self.virtual_size, Size(width, count)
+        if now == before:
+            return False
+        room = self.container_size.height
+        if self.show_vertical_scrollbar and now.width == before.width and min(before.height, now.height) > room:
+            # It scrolled before, and it scrolls now: nothing changes its place.
+            self.set_reactive(Widget.virtual_size, now)  # pyright: ignore[reportArgumentType] - of the class, it is no Size
+            self.vertical_scrollbar.window_virtual_size = count
+            self.scroll_y = min(self.scroll_y, self.max_scroll_y)
+            return False
+        self.virtual_size = now
+        return True
+
+    def draw_lines(self, before: Sequence[object], now: Sequence[object]) -> None:
+        """Draw those lines of the screen again that say something else than before."""
+        if len(before) != len(now):
+            self.refresh()
+            return
+        for y, (new, old) in enumerate(zip(now, before, strict=True)):
+            if new is not old and new != old:
+                self.refresh_line(y + self.scroll_offset.y)
