@@ -25,15 +25,21 @@ class LineView(ScrollView):
         before, now = self.virtual_size, Size(width, count)
         if now == before:
             return False
-        room = self.container_size.height
-        if self.show_vertical_scrollbar and now.width == before.width and min(before.height, now.height) > room:
-            # It scrolled before, and it scrolls now: nothing changes its place.
+        if now.width == before.width and self._stays(before.height, count):
             self.set_reactive(Widget.virtual_size, now)  # pyright: ignore[reportArgumentType] - of the class, it is no Size
-            self.vertical_scrollbar.window_virtual_size = count
+            if self.show_vertical_scrollbar:
+                self.vertical_scrollbar.window_virtual_size = count
             self.scroll_y = min(self.scroll_y, self.max_scroll_y)
             return False
         self.virtual_size = now
         return True
+
+    def _stays(self, before: int, now: int) -> bool:
+        """Whether nothing changes its place with so many lines: it scrolled and scrolls, or there was and is room."""
+        room = self.container_size.height
+        if self.show_vertical_scrollbar:
+            return min(before, now) > room
+        return max(before, now) <= room and not self.styles.is_auto_height
 
     def draw_lines(self, before: Sequence[object], now: Sequence[object]) -> None:
         """Draw those lines of the screen again that say something else than before."""

@@ -12,7 +12,7 @@ __all__ = ["Tidying", "run_monitor"]
 
 _RECONNECT_S = 1.0
 """For how long a call waits for a daemon that is away. Short: the monitor says so, and goes on trying by itself."""
-_GARBAGE_THRESHOLDS = (1_000, 20, 1_000_000)
+_GARBAGE_THRESHOLDS = (1_000, 10, 1_000_000)
 """New objects are looked at often and few at a time. The command line's 50,000 at once take a tenth of a second, and a
 key waits for that; the old ones are left to `Tidying`."""
 _FREEZES = 2
