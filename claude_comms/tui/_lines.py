@@ -17,15 +17,16 @@ __all__ = ["LineView"]
 class LineView(ScrollView):
     """A view whose lines become more or fewer without the whole screen being laid out again."""
 
-    def set_lines(self, count: int, width: int) -> bool:
+    def set_lines(self, count: int) -> bool:
         """There are `count` lines to scroll over now; whether the screen has to be laid out for that.
 
         Until it was, the new lines are not yet part of what can be scrolled over.
         """
-        before, now = self.virtual_size, Size(width, count)
+        # Nothing scrolls sideways. With the real width, each change of it would lay the screen out twice.
+        before, now = self.virtual_size, Size(1, count)
         if now == before:
             return False
-        if now.width == before.width and self._stays(before.height, count):
+        if self._stays(before.height, count):
             self.set_reactive(Widget.virtual_size, now)  # pyright: ignore[reportArgumentType] - of the class, it is no Size
             if self.show_vertical_scrollbar:
                 self.vertical_scrollbar.window_virtual_size = count

@@ -75,7 +75,7 @@ class TranscriptPane(LineView, can_focus=True):
         room = None if whole else max(1_000, self.size.width * self.size.height)
         before = self._on_screen()
         self._lines = self._all_lines(entries, width, room, cut=cut)
-        laid_out = self.set_lines(len(self._lines), width)
+        laid_out = self.set_lines(len(self._lines))
         self._keep_to_end()
         if laid_out:
             self.call_after_refresh(self._keep_to_end)

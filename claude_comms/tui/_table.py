@@ -136,7 +136,7 @@ class ListTable(LineView, Generic[Item], can_focus=True):
     def show(self, items: Sequence[Item]) -> None:
         """Show these; the chosen one stays chosen while it is among them."""
         self.items = items
-        self.set_lines(len(items) + 1, self.size.width)
+        self.set_lines(len(items) + 1)
         self._choose(len(items) - 1 if self._tail and self._at_end else self._row_of(self._key))
 
     def draw_changed(self) -> None:
@@ -209,7 +209,7 @@ class ListTable(LineView, Generic[Item], can_focus=True):
 
     def on_resize(self) -> None:
         """Keep the chosen row on the screen."""
-        self.set_lines(len(self.items) + 1, self.size.width)
+        self.set_lines(len(self.items) + 1)
         self._scroll_to_row()
 
     # --- keys and mouse ------------------------------------------------------------------------
@@ -283,13 +283,20 @@ class ListTable(LineView, Generic[Item], can_focus=True):
         return Strip([Segment(fitted(" " * _MARK + " ".join(titles), width), self._style("header"))])
 
     def _drawn(self, cells: Sequence[Cell], width: int, *, chosen: bool) -> Strip:
-        base = self._style(("cursor" if self.has_focus else "blurred") if chosen else "")
-        segments = [Segment("▸ " if chosen else "  ", base)]
+        name = ("cursor" if self.has_focus else "blurred") if chosen else ""
+        base = self._style(name)
+        segments: list[Segment] = []
+        plain = "▸ " if chosen else "  "
         for (column, size), cell in zip(self._layout(), self._shown(cells), strict=True):
             text, tone = (cell, "") if isinstance(cell, str) else cell
-            style = base + self._tone(tone) if tone and not (chosen and tone == "dim") else base
-            segments += [Segment(fitted(text, size, right=column.right), style), Segment(" ", base)]
-        return Strip(segments).adjust_cell_length(width, base).crop(0, width)
+            said = fitted(text, size, right=column.right)
+            if tone and not (chosen and tone == "dim"):
+                # As few segments as there can be: each is looked at several times on its way to the terminal.
+                segments += [Segment(plain, base), Segment(said, self._toned(name, tone))]
+                plain = " "
+            else:
+                plain += f"{said} "
+        return Strip([*segments, Segment(plain, base)]).adjust_cell_length(width, base).crop(0, width)
 
     def _shown(self, cells: Sequence[Cell]) -> list[Cell]:
         total = self.size.width
@@ -301,6 +308,12 @@ class ListTable(LineView, Generic[Item], can_focus=True):
         if style is None:
             style = self.get_component_rich_style(f"listtable--{name}") if name else self.rich_style
             self._styles[name] = style
+        return style
+
+    def _toned(self, name: str, tone: str) -> Style:
+        style = self._styles.get(f"{name} {tone}")
+        if style is None:
+            style = self._styles[f"{name} {tone}"] = self._style(name) + self._tone(tone)
         return style
 
     def _tone(self, tone: str) -> Style:

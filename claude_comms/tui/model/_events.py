@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import sys
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
@@ -100,7 +101,8 @@ def _cut(value: Any, depth: int) -> Any:
         return value if len(value) <= _LONGEST_TEXT else value[:_LONGEST_TEXT] + "…"
     if isinstance(value, Mapping):
         items = cast("Mapping[str, Any]", value).items()
-        return {name: _cut(item, depth + 1) for name, item in items} if depth < _DEEPEST else "…"
+        # Names are the same in thousands of events, and each event came with its own copy of them.
+        return {sys.intern(name): _cut(item, depth + 1) for name, item in items} if depth < _DEEPEST else "…"
     if isinstance(value, (list, tuple)):
         listed = cast("list[Any]", value)
         return [_cut(item, depth + 1) for item in listed[:_MOST_ITEMS]] if depth < _DEEPEST else "…"
