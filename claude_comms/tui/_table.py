@@ -169,9 +169,10 @@ class ListTable(LineView, Generic[Item], can_focus=True):
         """Whether the last row is the chosen one."""
         return self._at_end
 
-    def choose(self, key: str) -> None:
-        """Choose the row of `key`, where there is one."""
+    def choose(self, key: str) -> bool:
+        """Choose the row of `key`; whether there is one."""
         self._choose(self._row_of(key))
+        return self._key == key
 
     def _row_of(self, key: str | None) -> int:
         """Where `key` is now; where it was, if it is gone."""
