@@ -175,8 +175,11 @@ class BoardJobs:
 
     known: dict[str, Job] = field(default_factory=dict[str, Job])
     asked: list[JobRequest] = field(default_factory=list[JobRequest])
+    fault: Exception | None = None
 
     async def start(self, request: JobRequest) -> Job:
+        if self.fault is not None:
+            raise self.fault
         self.asked.append(request)
         new = job(len(self.known) + 50, JobState.QUEUED, prompt=request.question.prompt)
         self.known[new.job_id] = new

@@ -34,7 +34,7 @@ _SIGNS = {Priority.CRITICAL: "!! ", Priority.HIGH: "! "}
 _SHOWS_EVERY_S = 0.25
 _TYPED = f"!{USUAL} "
 """With the blank, so that what is typed after it is a word of its own."""
-_SYNTAX = "turn.*  marker/*  @module  !high  i_01…  words"
+_SYNTAX = "turn.*, marker/*, @module, !high, i_01…, words"
 
 
 def _key(row: Event | Missed) -> str:
