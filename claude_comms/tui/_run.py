@@ -7,9 +7,10 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from claude_comms.daemon.client import RemoteEngine
     from claude_comms.settings import Settings
 
-__all__ = ["Tidying", "run_monitor"]
+__all__ = ["Tidying", "engine_for", "run_monitor"]
 
 _RECONNECT_S = 1.0
 """For how long a call waits for a daemon that is away. Short: the monitor says so, and goes on trying by itself."""
@@ -29,16 +30,21 @@ def run_monitor(settings: Settings) -> int:
     A daemon that ends is not started again from here: whoever stopped it may have meant it.
     """
     os.environ.setdefault("TEXTUAL_FPS", _UPDATES_A_SECOND)
-    from claude_comms.daemon.client import RemoteEngine
     from claude_comms.tui._app import MonitorApp
 
     tidy = Tidying()
     tidy()
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
-    engine = RemoteEngine(settings, starts=False, reconnect_s=_RECONNECT_S)
-    app = MonitorApp(engine, settings, tidy=tidy)
+    app = MonitorApp(engine_for(settings), settings, tidy=tidy)
     app.run()
     return app.return_code or 0
+
+
+def engine_for(settings: Settings) -> RemoteEngine:
+    """The daemon's engine, for somebody who only watches: it starts no daemon."""
+    from claude_comms.daemon.client import RemoteEngine
+
+    return RemoteEngine(settings, starts=False, reconnect_s=_RECONNECT_S)
 
 
 class Tidying:

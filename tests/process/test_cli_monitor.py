@@ -44,19 +44,3 @@ def test_an_instance_is_attached_to_from_the_monitor_which_shows_what_was_said_t
     terminal.wait_for("marker asks")
     terminal.type("q")
     assert terminal.end() == 0
-
-
-def test_a_daemon_that_somebody_stopped_is_not_started_again(background: Cli) -> None:
-    terminal = background.terminal("monitor", columns=100)
-    terminal.wait_for("● live")
-    background.run("daemon", "stop")
-    terminal.wait_for("○ lost")
-    terminal.type("2")
-    terminal.type("n")
-    terminal.wait_for("A new question")
-    terminal.type("arangodb\rWhy?\r")
-    terminal.wait_for("no daemon is running")
-    assert background.json("daemon", "status", code=1)["running"] is False
-    terminal.type("\x1b")
-    terminal.type("q")
-    assert terminal.end() == 0

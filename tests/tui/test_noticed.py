@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from claude_comms.daemon import find
+from claude_comms.errors import DaemonNotRunningError
+from claude_comms.settings import Settings
+from claude_comms.tui._run import engine_for
 from claude_comms.tui._view import write_new
 from claude_comms.tui.instances._attach import command_of
 from claude_comms.tui.instances._rows import SORTED_BY, ordered
@@ -16,6 +19,8 @@ from claude_comms.types import Usage, UsageRow
 from tui.support import BoardEngine, driven, info, screen, turn, until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from claude_comms.protocols import UsageBy
 
 
@@ -93,7 +98,21 @@ async def test_a_filter_is_at_work_before_the_next_frame(key: str, monkeypatch: 
         app.world.board.listed([info(0), info(1)])
         await pilot.press("3", "1", key, "slash")
         assert app.view.table is not None
-        shown: list[object] = []
-        monkeypatch.setattr(app.view, "bring_up_to_date", lambda *, changed: shown.append(changed))
+        shown: list[bool] = []
+
+        def show(*, changed: bool) -> None:
+            shown.append(changed)
+
+        monkeypatch.setattr(app.view, "bring_up_to_date", show)
         await pilot.press("x")
         assert shown == [True]
+
+
+@pytest.mark.anyio
+async def test_a_daemon_that_somebody_stopped_is_not_started_again(tmp_path: Path) -> None:
+    settings = Settings.load({"home": tmp_path / "home", "backend": "offline"})
+    engine = engine_for(settings)
+    with pytest.raises(DaemonNotRunningError):
+        await engine.open()
+    await engine.close()
+    assert find(settings) is None
