@@ -41,6 +41,6 @@ def test_an_instance_is_attached_to_from_the_monitor_which_shows_what_was_said_t
     terminal.type("\n")
     terminal.wait_for("Enter goes back to the monitor.")
     terminal.type("\n")
-    terminal.wait_for("marker asks")
+    terminal.wait_for("Σ no cost")
     terminal.type("q")
     assert terminal.end() == 0
