@@ -9,8 +9,8 @@ what the key causes has been read from it, and the resident memory of the monito
 
 Beside them, in the same moments, a bare Textual app of one line that counts a key: what the machine and Textual take.
 
-- down, up: the next instance is chosen, until the line about it is there. screens: another screen. Target: 50 ms.
-- memory: each half minute. Target: flat, once histories are full (about a minute).
+- down, up: the next instance is chosen, until its row has the mark. screens: another screen. Target: 50 ms.
+- memory: each minute. Target: flat, once histories are full (about five minutes: 64,000 characters of each instance).
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ if TYPE_CHECKING:
 
 ANSWER_S = 60.0
 PIECE = "Keep **one** document for each page. "
-INSTANCE = re.compile(rb"i_[0-9a-z]{26}")
+CHOSEN = re.compile("▸ .*?(i_[0-9a-z]{26})".encode(), re.DOTALL)
+"""The id in the row with the mark: other rows are drawn again all the time."""
 BARE = """
 from textual.app import App
 from textual.widgets import Static
@@ -66,6 +67,9 @@ Bare().run()
 COUNTED = re.compile(rb"counted \d{6}")
 KEY_WITHIN_S = 5.0
 LONGEST_RUN_S = 7_500
+ROUNDS_AHEAD = 3
+FULL_AFTER_MINUTES = 5
+FLAT_MB = 10.0
 
 
 @dataclass
@@ -156,11 +160,11 @@ def environment(home: Path, address: str) -> dict[str, str]:
 
 
 async def ask(settings: Settings, targets: list[str], rounds: int) -> None:
-    """Queue as many questions as keep all instances busy."""
+    """Queue questions that keep all instances busy for so many minutes."""
     async with AsyncBackground(settings) as background:
         for _ in range(rounds):
             for target in targets:
-                await background.start_job(target, "How?", source="marker", backend="api", deadline_s=10 * ANSWER_S)
+                await background.start_job(target, "How?", source="marker", backend="api", deadline_s=20 * ANSWER_S)
 
 
 async def events_a_second(settings: Settings, over_s: float = 5.0) -> float:
@@ -187,38 +191,62 @@ def told(name: str, waits_s: list[float]) -> str:
     )
 
 
-def press_keys(screen: Screen, bare: Screen, until: float, waits: dict[str, list[float]]) -> int:
-    """Press keys at odd moments; how many had no effect in time."""
-    lost, chosen, downwards = 0, b"", True
-    while time.perf_counter() < until:
-        time.sleep(random.uniform(0.05, 0.3))
-        counted = bare.press(b"j", COUNTED)
-        if counted is not None:
-            waits.setdefault("bare", []).append(counted)
-        name, key, seen, unless = "down" if downwards else "up", b"j" if downwards else b"k", INSTANCE, chosen
-        if random.random() < 0.05:
-            downwards = not downwards
-            continue
-        wait = screen.press(key, seen, unless)
-        if wait is None:
-            lost, downwards = lost + 1, not downwards
-            continue
-        chosen = screen.last(INSTANCE)
-        waits.setdefault(name, []).append(wait)
-        if len(waits[name]) % 20 == 0:
-            for screen_key, words in ((b"3", rb"following"), (b"1", rb"RSS")):
-                time.sleep(0.3)
-                other = screen.press(screen_key, re.compile(words))
-                if other is not None:
-                    waits.setdefault("screens", []).append(other)
-    return lost
+def verdict(memory: list[tuple[float, float]]) -> str:
+    """By how much the memory grew once histories were full. `memory`: minutes and MB."""
+    full = [(minute, size_mb) for minute, size_mb in memory if minute >= FULL_AFTER_MINUTES]
+    if len(full) < 2:
+        return f"memory: too short a run to tell whether it is flat ({FULL_AFTER_MINUTES} minutes fill the histories)"
+    (first, before_mb), (last, after_mb) = full[0], full[-1]
+    grown_mb = after_mb - before_mb
+    return (
+        f"memory: {grown_mb:+.1f} MB from minute {first:.0f} to minute {last:.0f}"
+        f" ({grown_mb / (last - first):+.2f} MB a minute): {'flat' if grown_mb < FLAT_MB else 'NOT FLAT'}"
+    )
+
+
+@dataclass
+class Reader:
+    """Who presses keys: down and up through the list, now and then another screen. Beside them, the bare app."""
+
+    screen: Screen
+    bare: Screen
+    rows: int
+    waits: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    lost: int = 0
+    """Keys that had no effect in time."""
+    row: int = 0
+    down: bool = True
+    chosen: bytes = b""
+
+    def press_keys(self, until: float) -> None:
+        """Press keys at odd moments."""
+        while time.perf_counter() < until:
+            time.sleep(random.uniform(0.05, 0.3))
+            self.note("bare", self.bare.press(b"j", COUNTED))
+            if random.random() < 0.05:
+                self.down = not self.down
+            self.down = self.row == 0 or (self.down and self.row < self.rows - 1)
+            name = "down" if self.down else "up"
+            self.note(name, self.screen.press(b"j" if self.down else b"k", CHOSEN, self.chosen))
+            self.row += 1 if self.down else -1
+            self.chosen = self.screen.last(CHOSEN) or self.chosen
+            if random.random() < 0.05:
+                for key, words in ((b"3", rb"following"), (b"1", rb"RSS")):
+                    time.sleep(0.3)
+                    self.note("screens", self.screen.press(key, re.compile(words)))
+
+    def note(self, name: str, wait_s: float | None) -> None:
+        """How long a key took."""
+        if wait_s is None:
+            self.lost += 1
+        else:
+            self.waits.setdefault(name, []).append(wait_s)
 
 
 def run(options: argparse.Namespace) -> None:
     """Everything, once."""
     print(f"{machine()}; {options.instances} instances, {options.columns}x{options.lines}")
     pause_s = options.instances / options.events
-    rounds = int(options.minutes * 60 / ANSWER_S) + 2
     with (
         tempfile.TemporaryDirectory(prefix="cc-load-") as folder,
         loopback(int(ANSWER_S / pause_s), pause_s) as address,
@@ -232,39 +260,42 @@ def run(options: argparse.Namespace) -> None:
         settings = Settings.load({**given, **limits})
         start(settings)
         try:
-            asyncio.run(ask(settings, targets, rounds))
+            asyncio.run(ask(settings, targets, ROUNDS_AHEAD))
             place = (environment(home, address), options.columns, options.lines)
             with shown(["-m", "claude_comms", "monitor"], *place) as screen, shown(["-c", BARE], *place) as bare:
-                measure(settings, screen, bare, options.minutes)
+                measure(settings, targets, screen, bare, options.minutes)
         finally:
             stop(settings, drain_s=0)
 
 
-def measure(settings: Settings, screen: Screen, bare: Screen, minutes: float) -> None:
+def measure(settings: Settings, targets: list[str], screen: Screen, bare: Screen, minutes: float) -> None:
     """Press keys for so long, and look at the memory."""
     process, daemon = psutil.Process(screen.process.pid), find(settings)
     assert daemon is not None
     time.sleep(10)
     print(f"{'minute':>7} {'events/s':>9} {'monitor':>9} {'its CPU':>8}   daemon's CPU")
-    waits: dict[str, list[float]] = {}
-    lost = 0
+    reader = Reader(screen, bare, len(targets))
+    asked = ROUNDS_AHEAD
+    memory: list[tuple[float, float]] = []
     began = time.perf_counter()
     daemon_process = psutil.Process(daemon.pid)
-    while time.perf_counter() - began < minutes * 60:
+    while (past_s := time.perf_counter() - began) < minutes * 60:
         process.cpu_percent()
         daemon_process.cpu_percent()
-        lost += press_keys(screen, bare, time.perf_counter() + 25, waits)
+        reader.press_keys(time.perf_counter() + min(55, minutes * 60 - past_s))
         cpu, daemon_cpu = process.cpu_percent(), daemon_process.cpu_percent()
         rate = asyncio.run(events_a_second(settings))
-        print(
-            f"{(time.perf_counter() - began) / 60:7.1f} {rate:9,.0f} {process.memory_info().rss / 2**20:7.1f}MB"
-            f" {cpu:7.0f}% {daemon_cpu:7.0f}%",
-            flush=True,
-        )
-    for name, found in sorted(waits.items()):
+        needed = ROUNDS_AHEAD + int((time.perf_counter() - began) / ANSWER_S)
+        asyncio.run(ask(settings, targets, needed - asked))
+        asked = needed
+        memory.append(((time.perf_counter() - began) / 60, process.memory_info().rss / 2**20))
+        minute, size_mb = memory[-1]
+        print(f"{minute:7.1f} {rate:9,.0f} {size_mb:7.1f}MB {cpu:7.0f}% {daemon_cpu:7.0f}%", flush=True)
+    print(verdict(memory))
+    for name, found in sorted(reader.waits.items()):
         print(told(name, found))
-    print(told("all", [wait for name, found in waits.items() if name != "bare" for wait in found]))
-    print(f"keys without effect within {KEY_WITHIN_S:g} s (the end of the list among them): {lost}")
+    print(told("all", [wait for name, found in reader.waits.items() if name != "bare" for wait in found]))
+    print(f"keys without effect within {KEY_WITHIN_S:g} s: {reader.lost}")
 
 
 def main() -> None:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.widgets import ContentSwitcher, Footer
+from textual.widgets import ContentSwitcher
 
 from claude_comms.events import FocusLevel
 from claude_comms.text import printable
 from claude_comms.tui._bar import Banner, TopBar
 from claude_comms.tui._commands import MonitorCommands
-from claude_comms.tui._digest import digest_text
+from claude_comms.tui._digest import digest_line, digest_text
+from claude_comms.tui._keys import KeyLine
 from claude_comms.tui._pane import TranscriptPane
 from claude_comms.tui._view import Desk, View
 from claude_comms.tui.conversations import ConversationsView
@@ -39,7 +40,7 @@ _FRAME_S = 0.1
 _AT_LEAST_EVERY_S = 1.0
 """Ages and rates change when nothing happens, too."""
 _ALARMS_EVERY_S = 2.0
-_TIDIES_EVERY_S = 20.0
+_TIDIES_EVERY_S = 5.0
 _VIEWS: dict[str, type[View[object]]] = {
     "instances": InstancesView,
     "conversations": ConversationsView,
@@ -96,7 +97,7 @@ class MonitorApp(App[int]):
         with ContentSwitcher(initial="instances"):
             for name, view in _VIEWS.items():
                 yield view(self.desk, id=name)
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyLine()
 
     def on_mount(self) -> None:
         """Begin to follow, and to show."""
@@ -127,7 +128,9 @@ class MonitorApp(App[int]):
         if not changed and now - self._shown_at < _AT_LEAST_EVERY_S:
             return
         self._shown_at = now
-        self.world.events.tick()
+        digest = self.world.events.tick()
+        if digest is not None:
+            self.notify(digest_line(digest), markup=False, timeout=6)
         self.query_one(TopBar).show_state(self.world, self.feed)
         self.view.bring_up_to_date(changed=changed)
         self._alarm(now)
@@ -185,6 +188,7 @@ class MonitorApp(App[int]):
     def action_digest(self) -> None:
         """What was held back, in a few lines."""
         self.world.events.digest()
+        self.world.events.were_read()
         self.push_screen(ReadingScreen("Held back by the focus", digest_text(self.world.events.digests)))
 
     def action_help(self) -> None:

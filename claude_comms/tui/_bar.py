@@ -99,6 +99,8 @@ class Banner(Static):
     def show_connection(self, feed: Feed) -> None:
         """Appear, or go."""
         lost = feed.connection is Connection.LOST
-        self.display = lost
-        if lost:
+        self.display = bool(feed.problem)
+        if feed.problem and not lost:
+            self.update(one_line(feed.problem))
+        elif lost:
             self.update(one_line(f"The daemon is away. You see what was; it goes on when that is back. {feed.problem}"))

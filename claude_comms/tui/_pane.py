@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from claude_comms.text import shorten
 from claude_comms.tui._blocks import blocks_of
+from claude_comms.tui._lines import LineView
 from claude_comms.tui._text import markdown_lines, plain_lines
 from claude_comms.tui.model import Entry, EntryKind
 
@@ -32,7 +31,7 @@ _SIGNS = {
 _LONGEST_HEAD = 60
 
 
-class TranscriptPane(ScrollView, can_focus=True):
+class TranscriptPane(LineView, can_focus=True):
     """Shows entries, and stays at their end while the reader is there.
 
     Only as much as fills the screen some times is drawn, from the end backwards, unless `whole` says otherwise.
@@ -56,6 +55,7 @@ class TranscriptPane(ScrollView, can_focus=True):
         self._drawn: _Drawn = {}
         """What was drawn for the entries that are shown, by kind, width and text."""
         self._base: Style | None = None
+        self._tones: dict[str, Style] = {}
 
     def show(self, about: str, entries: Sequence[Entry], *, cut: bool = False, whole: bool = False) -> None:
         """Show these entries of what `about` names; another one begins at its end.
@@ -73,14 +73,18 @@ class TranscriptPane(ScrollView, can_focus=True):
         self._sticks = about != self._about or self._sticks
         self._shown, self._about = shown, about
         room = None if whole else max(1_000, self.size.width * self.size.height)
+        before = self._on_screen()
         self._lines = self._all_lines(entries, width, room, cut=cut)
-        size = Size(width, len(self._lines))
-        if size != self.virtual_size:
-            self.virtual_size = size
+        laid_out = self.set_lines(len(self._lines))
         self._keep_to_end()
-        # New lines are not yet part of what can be scrolled over.
-        self.call_after_refresh(self._keep_to_end)
-        self.refresh()
+        if laid_out:
+            self.call_after_refresh(self._keep_to_end)
+        self.draw_lines(before, self._on_screen())
+
+    def _on_screen(self) -> list[Strip]:
+        """The lines on the screen now."""
+        top = self.scroll_offset.y
+        return self._lines[top : top + self.size.height]
 
     def _keep_to_end(self) -> None:
         if self._sticks:
@@ -107,6 +111,7 @@ class TranscriptPane(ScrollView, can_focus=True):
         """Colours may be others."""
         super().notify_style_update()
         self._base = None
+        self._tones.clear()
 
     def _all_lines(self, entries: Sequence[Entry], width: int, room: int | None, *, cut: bool) -> list[Strip]:
         """The lines of the entries, from the last one backwards until `room` characters are drawn."""
@@ -163,7 +168,10 @@ class TranscriptPane(ScrollView, can_focus=True):
         return self._line(heading, "pane--asks" if asks else "pane--answers")
 
     def _line(self, text: str, component: str) -> Strip:
-        return Strip([Segment(text, self.get_component_rich_style(component, partial=True))])
+        style = self._tones.get(component)
+        if style is None:
+            style = self._tones[component] = self.get_component_rich_style(component, partial=True)
+        return Strip([Segment(text, style)])
 
     def render_line(self, y: int) -> Strip:
         """One line of what is to be read."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, TypeVar
 
 from rich.segment import Segment
 from rich.style import Style as RichStyle
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
 from textual.message import Message
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from claude_comms.tui._lines import LineView
 from claude_comms.tui._text import fitted
 
 if TYPE_CHECKING:
@@ -49,7 +48,13 @@ class Column:
         return self.from_width <= total < self.below_width
 
 
-class ListTable(ScrollView, Generic[Item], can_focus=True):
+class _Said(NamedTuple):
+    row: int
+    chosen: bool
+    cells: Sequence[Cell]
+
+
+class ListTable(LineView, Generic[Item], can_focus=True):
     """Rows of `items`, one of them chosen. It stays chosen, by its key, when the rows change.
 
     `key_of` gives an item's key, `cells_of` its cells, one for each column, called only for rows on the screen.
@@ -131,24 +136,14 @@ class ListTable(ScrollView, Generic[Item], can_focus=True):
     def show(self, items: Sequence[Item]) -> None:
         """Show these; the chosen one stays chosen while it is among them."""
         self.items = items
-        size = Size(self.size.width, len(items) + 1)
-        if size != self.virtual_size:
-            self.virtual_size = size
-        self._choose(len(items) - 1 if self._tail and self._at_end else self._row_of(self._key))
+        self.set_lines(len(items) + 1)
+        self._put_mark(len(items) - 1 if self._tail and self._at_end else self._row_of(self._key))
         self.draw_changed()
 
     def draw_changed(self) -> None:
         """Draw those lines of the screen again that say something else than before."""
-        if not self.size.height:
-            return
-        says = [self._says(y) for y in range(self.size.height)]
-        if len(says) != len(self._said):
-            self.refresh()
-        else:
-            for y, (new, old) in enumerate(zip(says, self._said, strict=True)):
-                if new != old:
-                    self.refresh_line(y + self.scroll_offset.y)
-        self._said = says
+        before, self._said = self._said, [self._says(y) for y in range(self.size.height)]
+        self.draw_lines(before, self._said)
 
     def _says(self, y: int) -> object:
         """What line `y` of the screen says."""
@@ -157,7 +152,12 @@ class ListTable(ScrollView, Generic[Item], can_focus=True):
         row = self.scroll_offset.y + y - 1
         if row >= len(self.items):
             return self.empty if not self.items else None
-        return row, row == self._row, self._cells_of(self.items[row])
+        return _Said(row, row == self._row, self._cells_of(self.items[row]))
+
+    def _cells(self, y: int, row: int) -> Sequence[Cell]:
+        """What the row says there, as when it was last looked at: to find that out twice takes twice as long."""
+        said = self._said[y] if y < len(self._said) else None
+        return said.cells if isinstance(said, _Said) and said.row == row else self._cells_of(self.items[row])
 
     @property
     def chosen(self) -> Item | None:
@@ -169,9 +169,10 @@ class ListTable(ScrollView, Generic[Item], can_focus=True):
         """Whether the last row is the chosen one."""
         return self._at_end
 
-    def choose(self, key: str) -> None:
-        """Choose the row of `key`, where there is one."""
+    def choose(self, key: str) -> bool:
+        """Choose the row of `key`; whether there is one."""
         self._choose(self._row_of(key))
+        return self._key == key
 
     def _row_of(self, key: str | None) -> int:
         """Where `key` is now; where it was, if it is gone."""
@@ -184,6 +185,22 @@ class ListTable(ScrollView, Generic[Item], can_focus=True):
         return self._row
 
     def _choose(self, row: int) -> None:
+        """Choose a row now: what rows say is for the next frame, or a key would wait until they are all drawn."""
+        before, top = self._row, self.scroll_offset.y
+        self._put_mark(row)
+        if self.scroll_offset.y == top:
+            for moved in {before, self._row}:
+                self._draw_mark(moved - top + 1)
+
+    def _draw_mark(self, y: int) -> None:
+        if not 0 < y < len(self._said):
+            return
+        said = self._said[y]
+        if isinstance(said, _Said):
+            self._said[y] = said._replace(chosen=said.row == self._row)
+        self.refresh_line(y + self.scroll_offset.y)
+
+    def _put_mark(self, row: int) -> None:
         self._row = max(0, min(row, len(self.items) - 1))
         self._at_end = self._row >= len(self.items) - 1
         chosen = self.chosen
@@ -194,7 +211,6 @@ class ListTable(ScrollView, Generic[Item], can_focus=True):
         if not self._scroll_to_row():
             # New rows are not yet part of what can be scrolled over.
             self.call_after_refresh(self._scroll_to_row)
-        self.draw_changed()
 
     def _scroll_to_row(self) -> bool:
         """Bring the chosen row onto the screen; whether it was there already."""
@@ -210,7 +226,7 @@ class ListTable(ScrollView, Generic[Item], can_focus=True):
 
     def on_resize(self) -> None:
         """Keep the chosen row on the screen."""
-        self.virtual_size = Size(self.size.width, len(self.items) + 1)
+        self.set_lines(len(self.items) + 1)
         self._scroll_to_row()
 
     # --- keys and mouse ------------------------------------------------------------------------
@@ -274,7 +290,7 @@ class ListTable(ScrollView, Generic[Item], can_focus=True):
             return Strip([Segment(fitted("  " + self.empty, width), self._style("") + self._tone("dim"))])
         if row >= len(self.items):
             return Strip.blank(width, self._style(""))
-        return self._drawn(self.items[row], width, chosen=row == self._row)
+        return self._drawn(self._cells(y, row), width, chosen=row == self._row)
 
     def _header(self, width: int) -> Strip:
         titles = [
@@ -283,14 +299,23 @@ class ListTable(ScrollView, Generic[Item], can_focus=True):
         ]
         return Strip([Segment(fitted(" " * _MARK + " ".join(titles), width), self._style("header"))])
 
-    def _drawn(self, item: Item, width: int, *, chosen: bool) -> Strip:
-        base = self._style(("cursor" if self.has_focus else "blurred") if chosen else "")
-        segments = [Segment("▸ " if chosen else "  ", base)]
-        for (column, size), cell in zip(self._layout(), self._shown(self._cells_of(item)), strict=True):
+    def _drawn(self, cells: Sequence[Cell], width: int, *, chosen: bool) -> Strip:
+        name = ("cursor" if self.has_focus else "blurred") if chosen else ""
+        base = self._style(name)
+        segments: list[Segment] = []
+        plain = "▸ " if chosen else "  "
+        for (column, size), cell in zip(self._layout(), self._shown(cells), strict=True):
             text, tone = (cell, "") if isinstance(cell, str) else cell
-            style = base + self._tone(tone) if tone and not (chosen and tone == "dim") else base
-            segments += [Segment(fitted(text, size, right=column.right), style), Segment(" ", base)]
-        return Strip(segments).adjust_cell_length(width, base).crop(0, width)
+            said = fitted(text, size, right=column.right)
+            if tone and not (chosen and tone == "dim"):
+                # As few segments as there can be: each is looked at several times on its way to the terminal.
+                segments += [Segment(plain, base), Segment(said, self._toned(name, tone))]
+                plain = " "
+            else:
+                plain += f"{said} "
+        strip = Strip([*segments, Segment(plain, base)]).adjust_cell_length(width - 1, base).crop(0, width - 1)
+        # The last column is the scroll bar's. Rich keeps 16,384 segments that were cut in two; so these are not.
+        return Strip([*strip, Segment(" ", base)], width)
 
     def _shown(self, cells: Sequence[Cell]) -> list[Cell]:
         total = self.size.width
@@ -302,6 +327,12 @@ class ListTable(ScrollView, Generic[Item], can_focus=True):
         if style is None:
             style = self.get_component_rich_style(f"listtable--{name}") if name else self.rich_style
             self._styles[name] = style
+        return style
+
+    def _toned(self, name: str, tone: str) -> Style:
+        style = self._styles.get(f"{name} {tone}")
+        if style is None:
+            style = self._styles[f"{name} {tone}"] = self._style(name) + self._tone(tone)
         return style
 
     def _tone(self, tone: str) -> Style:

@@ -28,3 +28,19 @@ def test_on_a_terminal_it_starts_the_daemon_and_q_leaves_that_running(background
     terminal.type("q")
     assert terminal.end() == 0
     assert background.json("daemon", "status")["running"] is True
+
+
+def test_an_instance_is_attached_to_from_the_monitor_which_shows_what_was_said_there(background: Cli) -> None:
+    background.json("start-instance", "--from", "marker", "--to", "arangodb")
+    terminal = background.terminal("monitor", columns=100)
+    terminal.wait_for("▸ idle")
+    terminal.type("t")
+    terminal.wait_for("marker> ")
+    terminal.type("How should I store my page blocks?\n")
+    terminal.wait_for("no cost")
+    terminal.type("\n")
+    terminal.wait_for("Enter goes back to the monitor.")
+    terminal.type("\n")
+    terminal.wait_for("Σ no cost")
+    terminal.type("q")
+    assert terminal.end() == 0

@@ -14,7 +14,7 @@ from textual.binding import Binding
 from claude_comms.errors import InstanceStateError
 from claude_comms.jobs import JobState
 from claude_comms.tui._app import MonitorApp
-from claude_comms.tui._run import tidy
+from claude_comms.tui._run import Tidying
 from claude_comms.tui.conversations import ConversationsView
 from claude_comms.tui.dialogs import AskDialog, ConfirmDialog, ExportDialog, HelpScreen, ReadingScreen
 from claude_comms.tui.dialogs._help import KEYS
@@ -141,7 +141,7 @@ async def test_without_colour_the_chosen_row_still_has_a_mark(monkeypatch: pytes
 async def test_garbage_is_collected_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("claude_comms.tui._app._TIDIES_EVERY_S", 0.05)
     before = gc.get_stats()[2]["collections"]
-    async with driven(board(), tidy=tidy) as pilot:
+    async with driven(board(), tidy=Tidying()) as pilot:
         await until(pilot, lambda: gc.get_stats()[2]["collections"] >= before + 3)
 
 
@@ -325,7 +325,7 @@ async def test_a_conversation_goes_on_and_a_new_one_begins() -> None:
         await pilot.press("2")
         await until(pilot, lambda: "c_00" in screen(pilot))
         await pilot.press("a", *"And?", "enter")
-        await until(pilot, lambda: len(engine.jobs.asked) == 1)
+        await until(pilot, lambda: len(engine.jobs.asked) == 1 and not isinstance(pilot.app.screen, AskDialog))
         await pilot.press("n")
         await pilot.press(*"New?", "ctrl+s")
         await until(pilot, lambda: len(engine.jobs.asked) == 2)

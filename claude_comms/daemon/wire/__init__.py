@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from claude_comms.daemon.wire._requests import (
         FilterModel,
+        FocusedFilterModel,
         InstanceModel,
         JobRequestModel,
         LimitsModel,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         NewConversationModel,
         QuestionModel,
         StopModel,
+        TurnsModel,
     )
     from claude_comms.daemon.wire._values import (
         CheckModel,
@@ -89,6 +91,7 @@ __all__ = [
     "ConversationModel",
     "EventModel",
     "FilterModel",
+    "FocusedFilterModel",
     "HealthModel",
     "HelloParams",
     "InstanceInfoModel",
@@ -109,6 +112,7 @@ __all__ = [
     "StopModel",
     "SubscribeParams",
     "TurnParams",
+    "TurnsModel",
     "UnsubscribeParams",
     "UsageModel",
     "UsageRowModel",
@@ -154,6 +158,7 @@ _HOMES = {
     ),
     "_requests": (
         "FilterModel",
+        "FocusedFilterModel",
         "InstanceModel",
         "JobRequestModel",
         "LimitsModel",
@@ -161,6 +166,7 @@ _HOMES = {
         "NewConversationModel",
         "QuestionModel",
         "StopModel",
+        "TurnsModel",
     ),
     "_values": (
         "CheckModel",

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from claude_comms.daemon.wire._base import Asked, Id, Name, Text
-from claude_comms.events import EventFilter
+from claude_comms.events import EventFilter, FocusLevel, Priority
 from claude_comms.jobs import JobRequest
 from claude_comms.jsonable import to_json_value
-from claude_comms.types import InstanceLimits, Pair, Question
+from claude_comms.types import InstanceLimits, Pair, Question, TerminalTurn, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
     "FilterModel",
+    "FocusedFilterModel",
     "InstanceModel",
     "JobRequestModel",
     "LimitsModel",
@@ -25,6 +26,7 @@ __all__ = [
     "NewConversationModel",
     "QuestionModel",
     "StopModel",
+    "TurnsModel",
 ]
 
 _LONGEST_S = 7 * 86_400.0
@@ -194,6 +196,38 @@ class InstanceModel(Asked):
         }
 
 
+class _SpentModel(Asked):
+    input_tokens: int = Field(default=0, ge=0, le=2**53)
+    output_tokens: int = Field(default=0, ge=0, le=2**53)
+    cache_read_tokens: int = Field(default=0, ge=0, le=2**53)
+    cache_write_tokens: int = Field(default=0, ge=0, le=2**53)
+    cost_usd: float | None = Field(default=None, ge=0, le=1e9)
+
+
+class _TerminalTurnModel(Asked):
+    question: Text
+    answer: Text
+    model: Name
+    stop_reason: Name
+    usage: _SpentModel = _SpentModel()
+    handle: str = Field(min_length=1, max_length=1000)
+
+
+class TurnsModel(Asked):
+    """Turns that an instance had in a terminal, as `types.TerminalTurn` has them."""
+
+    turns: tuple[_TerminalTurnModel, ...] = Field(min_length=1, max_length=10_000)
+
+    def inner(self) -> list[TerminalTurn]:
+        """The turns for an engine."""
+        return [
+            TerminalTurn(
+                turn.question, turn.answer, turn.model, turn.stop_reason, Usage(**turn.usage.model_dump()), turn.handle
+            )
+            for turn in self.turns
+        ]
+
+
 class NewConversationModel(Asked):
     """A conversation to be begun."""
 
@@ -223,12 +257,13 @@ class FilterModel(Asked):
     module: _Label = None
     instance_id: _Key = None
     turn_id: _Key = None
+    priority: Priority = Priority.LOW
 
     @classmethod
     def of(cls, wanted: EventFilter | None) -> FilterModel:
         """`wanted` as it is sent."""
         wanted = wanted or EventFilter()
-        return cls(**{name: getattr(wanted, name) for name in cls.model_fields})
+        return cls(**{name: getattr(wanted, name) for name in FilterModel.model_fields})
 
     def as_json(self) -> dict[str, Any]:
         """The filter as JSON values, without what was left out. Also fits as query parameters of ``/v1/events``."""
@@ -236,4 +271,11 @@ class FilterModel(Asked):
 
     def inner(self) -> EventFilter:
         """The filter for a bus."""
-        return EventFilter(**{name: getattr(self, name) for name in type(self).model_fields})
+        return EventFilter(**{name: getattr(self, name) for name in FilterModel.model_fields})
+
+
+class FocusedFilterModel(FilterModel):
+    """Which events are wanted, and which of those at once: the others come as digests, every so often."""
+
+    focus: FocusLevel = FocusLevel.EVERYTHING
+    digest_s: float = Field(default=60.0, ge=1, le=86_400)

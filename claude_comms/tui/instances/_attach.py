@@ -11,17 +11,20 @@ from textual.app import SuspendNotSupported
 if TYPE_CHECKING:
     from claude_comms.tui._view import View
 
-__all__ = ["attach"]
+__all__ = ["attach", "command_of"]
+
+
+def command_of(instance_id: str) -> list[str]:
+    """The command that attaches to an instance."""
+    return [sys.executable, "-P", "-m", "claude_comms", "attach-instance", instance_id]
 
 
 def attach(view: View[Any], instance_id: str) -> None:
     """Run ``attach-instance`` here until its user leaves it. The monitor waits, and misses no event meanwhile."""
-    command = [sys.executable, "-P", "-m", "claude_comms", "attach-instance", instance_id]
     try:
         with view.monitor.suspend():
-            code = subprocess.run(command, check=False).returncode  # noqa: S603 - our own command
-            if code:
-                _wait_for_reader()
+            subprocess.run(command_of(instance_id), check=False)  # noqa: S603 - our own command
+            _wait_for_reader()
     except SuspendNotSupported:
         view.complain(f"this terminal cannot be handed over. Elsewhere: claude-comms attach-instance {instance_id}")
 
