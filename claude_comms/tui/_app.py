@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -12,6 +13,7 @@ from textual.widgets import ContentSwitcher
 from claude_comms.events import FocusLevel
 from claude_comms.text import printable
 from claude_comms.tui._bar import Banner, TopBar
+from claude_comms.tui._colours import COLOURS
 from claude_comms.tui._commands import MonitorCommands
 from claude_comms.tui._digest import digest_text
 from claude_comms.tui._keys import KeyLine
@@ -81,7 +83,8 @@ class MonitorApp(App[int]):
         theme: str = _THEMES[0],
         tidy: Callable[[], object] | None = None,
     ) -> None:
-        super().__init__()
+        # Without colours the terminal's own two are taken: greys instead of colours cannot be told from each other.
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.world = World(clock)
         self.feed = Feed(engine, self.world, changed=self._connection_changed)
         self.desk = Desk(engine, self.world, self.feed, settings)
@@ -89,6 +92,10 @@ class MonitorApp(App[int]):
         self._engine = engine
         self._tidy = tidy
         self._shown_at = self._alarmed_at = float("-inf")
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """The monitor's colours beside those of the theme."""
+        return COLOURS[self.current_theme.dark]
 
     def compose(self) -> ComposeResult:
         """The bar, the banner, a screen, the keys."""

@@ -37,7 +37,7 @@ class TranscriptPane(LineView, can_focus=True):
     Only as much as fills the screen some times is drawn, from the end backwards, unless `whole` says otherwise.
     """
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"pane--asks", "pane--answers", "pane--dim", "pane--bad", "pane--warn"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"pane--asks", "pane--answers", "pane--dim", "pane--bad"}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "scroll_down", "Down", show=False),
         Binding("k", "scroll_up", "Up", show=False),
