@@ -11,8 +11,10 @@ __all__ = ["fence", "one_line", "printable", "sentence", "shorten", "visible"]
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 # What nobody sees and what makes two texts look alike, or turns the order of a line around: marks of direction, blanks
-# without width, marks of what is invisible, tags. Joiners (U+200C, U+200D) stay: scripts and emoji are written with them.
-_UNSEEN = re.compile("[\u00ad\u061c\u180e\u200b\u200e\u200f\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]")
+# without width, invisible operators, tags. Joiners (U+200C, U+200D) stay: scripts and emoji are written with them.
+_UNSEEN = re.compile(
+    "[\u00ad\u061c\u180e\u200b\u200e\u200f\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
 _BREAKS = str.maketrans({"\u2028": "\n", "\u2029": "\n"})
 
 

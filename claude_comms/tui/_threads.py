@@ -54,8 +54,8 @@ def ask_anew(view: View[Any], *, source: str = "", target: str = "") -> None:
 def _start(view: View[Any], question: Question) -> None:
     """As a job: it is asked at once, and goes on when the monitor is left or the daemon restarted."""
 
-    def said(job: Job) -> str:
-        return f"asked {question.target} ({job.job_id})"
+    def said(_: Job) -> str:
+        return f"asked {question.target}"
 
     view.do(lambda: view.desk.engine.jobs.start(JobRequest(question)), said)
 
@@ -81,7 +81,9 @@ async def _write(view: View[Any], thread_id: str, path: Path) -> None:
         conversation = await view.desk.engine.get_conversation(thread_id)
         text = export_conversation(conversation, "json" if path.suffix == ".json" else "markdown")
         await asyncio.to_thread(write_new, path, text)
-    except (ClaudeCommsError, OSError) as error:
+    except ClaudeCommsError as error:
         view.complain(str(error))
+    except OSError as error:
+        view.complain(f"{path} was not written: {error.strerror or error}. Choose another place.")
     else:
         view.say(f"written: {path}")

@@ -131,6 +131,7 @@ async def test_notices_and_the_banner_can_be_read(theme: str) -> None:
         await until(pilot, lambda: "it is not so" in screen(pilot))
         await look(pilot)
 
+        app.clear_notifications()
         app.feed.connection = "lost"
         app._connection_changed()
         await pilot.pause(0.1)
@@ -158,9 +159,9 @@ async def test_without_colours_the_terminals_own_are_taken_and_the_chosen_row_is
         for keys in ("1", "2", "3", "4", "5", "f1"):
             await pilot.press(keys)
             await pilot.pause(0.1)
-            parts = [part for strip in pilot.app.screen._compositor.render_strips() for part in strip if part.style]
-            assert all(p.style.color is None or p.style.color.is_default for p in parts)
-            assert all(p.style.bgcolor is None or p.style.bgcolor.is_default for p in parts)
+            styles = [part.style for strip in pilot.app.screen._compositor.render_strips() for part in strip]
+            assert all(style.color is None or style.color.is_default for style in styles if style)
+            assert all(style.bgcolor is None or style.bgcolor.is_default for style in styles if style)
         await pilot.press("escape", "1")
         await pilot.pause(0.1)
         chosen = next(s for s in pilot.app.screen._compositor.render_strips() if "".join(p.text for p in s)[0] == "▸")

@@ -137,7 +137,7 @@ async def test_the_monitor_says_that_the_daemon_was_killed_and_goes_on_without_a
         assert daemon is not None
         os.kill(daemon.pid, signal.SIGKILL)
         await until(pilot, lambda: "The daemon is away" in screen(pilot))
-        assert "○ lost" in screen(pilot)
+        assert "○ away" in screen(pilot)
         await pilot.press("p")
         await until(pilot, lambda: notices(pilot))  # what cannot be done now is said, and nothing breaks
         await pilot.press("3")

@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label, Static, TextArea
 
-from claude_comms.text import one_line
+from claude_comms.text import one_line, visible
 
 if TYPE_CHECKING:
     from textual import events
@@ -57,7 +57,7 @@ class AskDialog(ModalScreen[Asked | None]):
 
     def __init__(self, heading: str, *, source: str = "", target: str = "", fixed: bool = False) -> None:
         super().__init__()
-        self._heading = one_line(heading)
+        self._heading = one_line(visible(heading))
         self._from = one_line(source)
         self._to = one_line(target)
         self._fixed = fixed
