@@ -87,7 +87,12 @@ class TopBar(Horizontal):
             state.update(text, layout=False)
 
 
-_NAMES = {Connection.CONNECTING: "connecting", Connection.LOST: "away"}
+_NAMES = {
+    Connection.CONNECTING: "connecting",
+    Connection.LOST: "away",
+    Connection.SILENT: "not answering",
+    Connection.REFUSED: "another daemon",
+}
 
 
 def _states(world: World, feed: Feed) -> list[str]:
@@ -129,6 +134,6 @@ class Banner(Static):
     def show_connection(self, feed: Feed) -> None:
         """Appear, or go."""
         lost = feed.connection is Connection.LOST
-        self.display = lost
-        if lost:
-            self.update(one_line(visible(f"{_AWAY} {feed.problem}")))
+        self.display = bool(feed.problem)
+        if feed.problem:
+            self.update(one_line(visible(f"{_AWAY} {feed.problem}" if lost else feed.problem)))

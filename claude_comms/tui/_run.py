@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ _RECONNECT_S = 1.0
 _GARBAGE_THRESHOLDS = (1_000, 10, 1_000_000)
 """New objects are looked at often and few at a time. The command line's 50,000 at once take a tenth of a second, and a
 key waits for that; the old ones are left to `Tidying`."""
+_UPDATES_A_SECOND = "240"
+"""The most. Textual draws nothing for one or two of these spans after it has drawn something: with its usual 60 a
+second, a key that comes just after a frame waits for up to 33 ms. What there is to draw comes with frames and keys."""
 _FREEZES = 2
 """After the imports, and when the screens are there."""
 
@@ -24,6 +28,7 @@ def run_monitor(settings: Settings) -> int:
 
     A daemon that ends is not started again from here: whoever stopped it may have meant it.
     """
+    os.environ.setdefault("TEXTUAL_FPS", _UPDATES_A_SECOND)
     from claude_comms.daemon.client import RemoteEngine
     from claude_comms.tui._app import MonitorApp
 

@@ -137,7 +137,8 @@ class ListTable(LineView, Generic[Item], can_focus=True):
         """Show these; the chosen one stays chosen while it is among them."""
         self.items = items
         self.set_lines(len(items) + 1)
-        self._choose(len(items) - 1 if self._tail and self._at_end else self._row_of(self._key))
+        self._put_mark(len(items) - 1 if self._tail and self._at_end else self._row_of(self._key))
+        self.draw_changed()
 
     def draw_changed(self) -> None:
         """Draw those lines of the screen again that say something else than before."""
@@ -173,9 +174,10 @@ class ListTable(LineView, Generic[Item], can_focus=True):
         """The headings that there is room for."""
         return [column.title for column in self.columns if column.has_room(self.size.width)]
 
-    def choose(self, key: str) -> None:
-        """Choose the row of `key`, where there is one."""
+    def choose(self, key: str) -> bool:
+        """Choose the row of `key`; whether there is one."""
         self._choose(self._row_of(key))
+        return self._key == key
 
     def _row_of(self, key: str | None) -> int:
         """Where `key` is now; where it was, if it is gone."""
@@ -188,6 +190,22 @@ class ListTable(LineView, Generic[Item], can_focus=True):
         return self._row
 
     def _choose(self, row: int) -> None:
+        """Choose a row now: what rows say is for the next frame, or a key would wait until they are all drawn."""
+        before, top = self._row, self.scroll_offset.y
+        self._put_mark(row)
+        if self.scroll_offset.y == top:
+            for moved in {before, self._row}:
+                self._draw_mark(moved - top + 1)
+
+    def _draw_mark(self, y: int) -> None:
+        if not 0 < y < len(self._said):
+            return
+        said = self._said[y]
+        if isinstance(said, _Said):
+            self._said[y] = said._replace(chosen=said.row == self._row)
+        self.refresh_line(y + self.scroll_offset.y)
+
+    def _put_mark(self, row: int) -> None:
         self._row = max(0, min(row, len(self.items) - 1))
         self._at_end = self._row >= len(self.items) - 1
         chosen = self.chosen
@@ -198,7 +216,6 @@ class ListTable(LineView, Generic[Item], can_focus=True):
         if not self._scroll_to_row():
             # New rows are not yet part of what can be scrolled over.
             self.call_after_refresh(self._scroll_to_row)
-        self.draw_changed()
 
     def _scroll_to_row(self) -> bool:
         """Bring the chosen row onto the screen; whether it was there already."""

@@ -14,7 +14,6 @@ from claude_comms.types import ANONYMOUS, Question
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from claude_comms.jobs import Job
     from claude_comms.tui._view import View
     from claude_comms.tui.dialogs import Asked
 
@@ -32,32 +31,48 @@ def ask_in(
 ) -> None:
     """Ask for a question of a given pair, and have it asked."""
 
-    def asked(typed: Asked | None) -> None:
-        if typed is not None:
-            question = Question(source, target, typed.prompt, thread_id=thread_id, instance_id=instance_id)
-            _start(view, question)
+    async def send(typed: Asked) -> str:
+        return await _start(view, Question(source, target, typed.prompt, thread_id=thread_id, instance_id=instance_id))
 
-    dialog = AskDialog(f"{heading} · {source} → {target}", source=source, target=target, fixed=True)
-    view.monitor.push_screen(dialog, asked)
+    dialog = AskDialog(f"{heading} · {source} → {target}", send, source=source, target=target, fixed=True)
+    view.monitor.push_screen(dialog)
 
 
 def ask_anew(view: View[Any], *, source: str = "", target: str = "") -> None:
     """Ask for a question and its pair, and have it asked in a conversation of its own."""
 
-    def asked(typed: Asked | None) -> None:
-        if typed is not None:
-            _start(view, Question(typed.source or ANONYMOUS, typed.target, typed.prompt))
+    async def send(typed: Asked) -> str:
+        return await _start(view, Question(typed.source or ANONYMOUS, typed.target, typed.prompt))
 
-    view.monitor.push_screen(AskDialog("A new question", source=source, target=target), asked)
+    dialog = AskDialog("A new question", send, source=source, target=target)
+    view.monitor.push_screen(dialog)
+    view.worked("modules", _offer_modules, view, dialog)
 
 
-def _start(view: View[Any], question: Question) -> None:
-    """As a job: it is asked at once, and goes on when the monitor is left or the daemon restarted."""
+async def _offer_modules(view: View[Any], dialog: AskDialog) -> None:
+    from claude_comms.errors import ClaudeCommsError
 
-    def said(_: Job) -> str:
-        return f"asked {question.target}"
+    try:
+        found = await view.desk.engine.find_modules()
+    except ClaudeCommsError:
+        return  # a name can be typed all the same
+    if dialog.is_attached:
+        dialog.offer([match.module.name for match in found])
 
-    view.do(lambda: view.desk.engine.jobs.start(JobRequest(question)), said)
+
+async def _start(view: View[Any], question: Question) -> str:
+    """As a job: it is asked at once, and goes on when the monitor is left or the daemon restarted.
+
+    Nothing where that is on its way, else what is wrong.
+    """
+    from claude_comms.errors import ClaudeCommsError
+
+    try:
+        await view.desk.engine.jobs.start(JobRequest(question))
+    except ClaudeCommsError as error:
+        return str(error)
+    view.say(f"asked {question.target}")
+    return ""
 
 
 def export_thread(view: View[Any], thread_id: str | None) -> None:

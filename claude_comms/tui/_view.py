@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from claude_comms.tui.feed import Feed
     from claude_comms.tui.model import World
 
-__all__ = ["AboutLine", "Desk", "FilterLine", "View", "write_new"]
+__all__ = ["NOT_LOADED", "AboutLine", "Desk", "FilterLine", "View", "write_new"]
 
+NOT_LOADED = "Not loaded: there is no daemon that answers."
 P = ParamSpec("P")
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -149,10 +150,10 @@ class View(Vertical, Generic[Item]):
 
     def not_loaded(self, error: ClaudeCommsError) -> None:
         """What the list shows could not be had. While the daemon is away the banner says so."""
-        away = self.desk.feed.connection != "connected"
-        if not away:
+        connected = self.desk.feed.connection == "connected"
+        if connected:
             self.complain(str(error))
-        self.table.empty = "Not loaded: the daemon is away." if away else "Not loaded."
+        self.table.empty = "Not loaded." if connected else NOT_LOADED
         self.table.draw_changed()
 
     def tell_about(self, text: str) -> None:

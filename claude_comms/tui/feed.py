@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from claude_comms.errors import ClaudeCommsError
+from claude_comms.daemon.wire.handshake import OTHER_SETTINGS
+from claude_comms.errors import ClaudeCommsError, DaemonVersionError
 from claude_comms.events import Event
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ _TRIES_AGAIN_S = 0.5
 _LISTS_EVERY_S = 2.0
 _LISTS_AGAIN_S = 0.4
 """The soonest, where events told of an instance that no list has named."""
+_ANSWERS_WITHIN_S = 3.0
+"""A daemon that takes longer to list its instances is said not to answer."""
 _MOST_WAITING = 5_000
 """Events read and not yet taken. Beyond them reading waits, and the client holds what comes."""
 _YIELDS_EVERY = 50
@@ -38,6 +42,11 @@ class Connection(StrEnum):
     CONNECTING = "connecting"
     CONNECTED = "connected"
     LOST = "lost"
+    """It is away, and may come back."""
+    SILENT = "silent"
+    """It is there, and does not answer."""
+    REFUSED = "refused"
+    """It is another one than this monitor was started for: waiting does not help."""
 
 
 class Feed:
@@ -47,10 +56,17 @@ class Feed:
     restarted, comes when it is back. `take` moves what has come into `world`, for so long as a frame may take.
     """
 
-    def __init__(self, engine: Engine, world: World, *, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        world: World,
+        *,
+        changed: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.connection = Connection.CONNECTING
         self.problem = ""
-        """Why there is no connection."""
+        """Why there is no connection, and where waiting does not help, what does."""
         self.caught_up = True
         """All that has come is in the world."""
         self._engine = engine
@@ -60,6 +76,8 @@ class Feed:
         self._room = asyncio.Event()
         self._listed: list[InstanceInfo] | None = None
         self._wake = asyncio.Event()
+        self._clock = clock
+        self._answered_at = clock()
 
     async def run(self) -> None:
         """Follow and list, until cancelled."""
@@ -119,7 +137,7 @@ class Feed:
             except StopAsyncIteration:
                 return cursor
             except ClaudeCommsError as error:
-                self._tell(Connection.LOST, str(error))
+                self._tell(*_trouble(error))
                 await self._entered(events)
                 continue
             newest = came[-1]
@@ -141,9 +159,10 @@ class Feed:
             try:
                 await events.__aenter__()
             except ClaudeCommsError as error:
-                self._tell(Connection.LOST, str(error))
+                self._tell(*_trouble(error))
                 await asyncio.sleep(_TRIES_AGAIN_S)
                 continue
+            self._answered_at = self._clock()
             self._tell(Connection.CONNECTED, "")
             self.refresh()
             return
@@ -158,18 +177,42 @@ class Feed:
     async def _list(self) -> None:
         while True:
             self._wake.clear()
-            if self.connection is Connection.CONNECTED:
-                try:
-                    self._listed = list(await self._engine.instances.list())
-                except ClaudeCommsError:
-                    # The subscription tells the reader; here there is nothing but no news.
-                    self._listed = None
+            if self.connection in (Connection.CONNECTED, Connection.SILENT):
+                await self._list_once()
             await asyncio.sleep(_LISTS_AGAIN_S)
             try:
                 async with asyncio.timeout(_LISTS_EVERY_S - _LISTS_AGAIN_S):
                     await self._wake.wait()
             except TimeoutError:
                 continue
+
+    async def _list_once(self) -> None:
+        """Events may come, and nothing else be answered: that is told, too."""
+        try:
+            async with asyncio.timeout(_ANSWERS_WITHIN_S):
+                self._listed = list(await self._engine.instances.list())
+        except TimeoutError:
+            problem = f"The daemon has not answered for {self._clock() - self._answered_at:.0f} s. You see what was."
+        except ClaudeCommsError as error:
+            problem = f"The daemon does not say how it stands with its instances: {error}"
+        else:
+            problem, self._answered_at = "", self._clock()
+        if self.connection in (Connection.CONNECTED, Connection.SILENT):  # still
+            self._tell(Connection.SILENT if problem else Connection.CONNECTED, problem)
+
+
+def _trouble(error: ClaudeCommsError) -> tuple[Connection, str]:
+    """How it stands with the daemon after `error`, and what to say of it."""
+    if isinstance(error, DaemonVersionError):
+        versions = f"The daemon is now {error.daemon_version}, this monitor {error.client_version}"
+        return Connection.REFUSED, f"{versions}: leave with q and start it again."
+    if str(error).startswith(OTHER_SETTINGS):
+        names = str(error).removeprefix(OTHER_SETTINGS).partition(".")[0]
+        return (
+            Connection.REFUSED,
+            f"The daemon has other settings now: leave with q and start it again. Differing{names}",
+        )
+    return Connection.LOST, str(error)
 
 
 async def _close(events: Subscription) -> None:

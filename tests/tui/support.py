@@ -12,7 +12,7 @@ from daemon_support import ListBus, ScriptEngine
 
 from claude_comms.conversations import SearchHit
 from claude_comms.errors import ConversationNotFoundError, InstanceNotFoundError, JobNotFoundError
-from claude_comms.events import NewEvent
+from claude_comms.events import Event, NewEvent, kind_of
 from claude_comms.jobs import Job, JobRequest, JobState
 from claude_comms.settings import Settings
 from claude_comms.tui._app import MonitorApp
@@ -175,8 +175,11 @@ class BoardJobs:
 
     known: dict[str, Job] = field(default_factory=dict[str, Job])
     asked: list[JobRequest] = field(default_factory=list[JobRequest])
+    fault: Exception | None = None
 
     async def start(self, request: JobRequest) -> Job:
+        if self.fault is not None:
+            raise self.fault
         self.asked.append(request)
         new = job(len(self.known) + 50, JobState.QUEUED, prompt=request.question.prompt)
         self.known[new.job_id] = new
@@ -254,6 +257,13 @@ def turn(number: int, **facts: Any) -> dict[str, Any]:
     """What every event of a turn of instance `number` carries."""
     ids = {"turn_id": "t_1", "instance_id": f"i_{number:02}", "thread_id": f"c_{number:02}"}
     return {**ids, "source": "marker", "target": "arangodb", **facts}
+
+
+def event(kind: str, data: dict[str, Any] | None = None, *, seq: int = 1, namespace: str = "marker/arangodb") -> Event:
+    """An event as the daemon tells it."""
+    facts = data or {}
+    subject = str(facts.get("instance_id", "c_00"))
+    return Event(seq, f"e_{seq}", kind, subject, namespace, kind_of(kind).priority, NOW, facts)
 
 
 async def until(pilot: Pilot[Any], true: Callable[[], object], *, within_s: float = 10.0) -> None:

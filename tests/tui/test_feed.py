@@ -10,20 +10,25 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from daemon_support import ListSubscription
 
 from claude_comms import AsyncCommunicator
 from claude_comms.daemon import find, start, stop
 from claude_comms.daemon.client import RemoteEngine
-from claude_comms.errors import DaemonNotRunningError
+from claude_comms.daemon.wire.handshake import OTHER_SETTINGS
+from claude_comms.errors import DaemonError, DaemonNotRunningError, DaemonVersionError
 from claude_comms.settings import Settings
 from claude_comms.tui._app import MonitorApp
 from claude_comms.tui.feed import Connection, Feed
 from claude_comms.tui.model import EventQuery, World
-from tui.support import BoardEngine, driven, info, notices, screen, turn, until
+from tui.support import SMALL, BoardEngine, BoardInstances, driven, info, notices, screen, turn, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
     from pathlib import Path
+
+    from claude_comms.events import Event, EventFilter, Missed
+    from claude_comms.types import InstanceInfo
 
 pytestmark = pytest.mark.anyio
 
@@ -82,6 +87,7 @@ class Vanishing(BoardEngine):
     """A daemon that is not there the first times that somebody looks."""
 
     away = 2
+    error: DaemonError = DaemonNotRunningError("no daemon is running. Start it: claude-comms daemon start")
 
     def follow(self, *given: Any, **options: Any) -> Any:
         subscription = super().follow(*given, **options)
@@ -90,7 +96,7 @@ class Vanishing(BoardEngine):
         async def enter() -> Any:
             if self.away:
                 self.away -= 1
-                raise DaemonNotRunningError("no daemon is running. Start it: claude-comms daemon start")
+                raise self.error
             return await entered()
 
         subscription.__aenter__ = enter
@@ -103,6 +109,106 @@ async def test_a_daemon_that_is_not_there_yet_is_waited_for_and_said_so() -> Non
     async with app.run_test() as pilot:
         await until(pilot, lambda: "The daemon is away" in screen(pilot))
         await until(pilot, lambda: "● live" in screen(pilot) and "The daemon is away" not in screen(pilot))
+
+
+async def test_where_waiting_does_not_help_it_is_said_what_does() -> None:
+    for error, said in (
+        (
+            DaemonVersionError("x", daemon_version="9.9.9", client_version="0.1.0"),
+            "now 9.9.9, this monitor 0.1.0: leave",
+        ),
+        (DaemonError(f"{OTHER_SETTINGS}: templates, log_texts. Restart it."), "other settings now: leave with q"),
+    ):
+        engine = Vanishing(info(0))
+        engine.error = error
+        engine.away = 1_000_000
+        app = MonitorApp(engine, Settings.load({}))
+        async with app.run_test(size=SMALL) as pilot:
+            await until(pilot, lambda said=said: said in screen(pilot))
+            assert "start it again." in screen(pilot)
+            assert "refused" in screen(pilot)
+
+
+class Mute(BoardInstances):
+    """Instances that are not listed while something is the matter."""
+
+    trouble: Exception | None = None
+    hangs = False
+
+    async def list(self, *, check: bool = False) -> list[InstanceInfo]:
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.trouble is not None:
+            raise self.trouble
+        return await super().list(check=check)
+
+
+@pytest.mark.parametrize(
+    ("hangs", "trouble", "said"),
+    [(True, None, "has not answered for"), (False, DaemonError("broken pipe."), "broken pipe.")],
+)
+async def test_a_daemon_that_sends_events_and_answers_nothing_is_not_called_live(
+    monkeypatch: pytest.MonkeyPatch, *, hangs: bool, trouble: Exception | None, said: str
+) -> None:
+    monkeypatch.setattr("claude_comms.tui.feed._ANSWERS_WITHIN_S", 0.2)
+    engine = BoardEngine(info(0))
+    engine.instances = mute = Mute(engine.instances.known)
+    async with driven(engine) as pilot:
+        mute.hangs, mute.trouble = hangs, trouble
+        await until(pilot, lambda: said in screen(pilot) and "○ silent" in screen(pilot))
+        mute.hangs, mute.trouble = False, None
+        await until(pilot, lambda: "● live" in screen(pilot) and said not in screen(pilot))
+
+
+class OneEvent(ListSubscription):
+    """Ends after one event."""
+
+    read = False
+
+    def ready(self) -> list[Event | Missed]:
+        return []
+
+    async def __anext__(self) -> Event | Missed:
+        if self.read:
+            raise StopAsyncIteration
+        self.read = True
+        return await super().__anext__()
+
+
+class Stopping(BoardEngine):
+    """A daemon whose first subscription ends in order, after one event."""
+
+    def __init__(self, *infos: InstanceInfo) -> None:
+        super().__init__(*infos)
+        self.after: list[int | None] = []
+
+    def follow(self, wanted: EventFilter | None = None, *, after: int | None = None) -> Any:
+        self.after.append(after)
+        if len(self.after) > 1:
+            return super().follow(wanted, after=after)
+        return OneEvent(self.bus, wanted, self.bus.last_seq, 100)
+
+
+async def test_what_happens_while_a_daemon_that_stopped_in_order_is_away_comes_afterwards() -> None:
+    engine, world = Stopping(info(0)), World()
+    async with fed(engine, world) as feed:
+        engine.tell("daemon.draining")
+        engine.tell("daemon.stopped")
+        engine.tell("daemon.started")
+        await so_soon(lambda: feed.take(time.monotonic) and world.events.seen == 3)
+        assert engine.after == [None, 1]
+        assert seqs(world) == [1, 2, 3]
+
+
+async def test_instances_are_listed_anew_as_soon_as_the_daemon_is_back() -> None:
+    engine, world = Stopping(info(0)), World()
+    async with fed(engine, world) as feed:
+        await so_soon(lambda: feed.take(time.monotonic) and "i_00" in world.board.known)
+        assert not world.board.stale
+        engine.tell("daemon.draining")
+        await so_soon(lambda: feed.connection is Connection.LOST)
+        await so_soon(lambda: feed.connection is Connection.CONNECTED)
+        assert world.board.stale
 
 
 # --- the real daemon ---------------------------------------------------------------------------

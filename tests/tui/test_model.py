@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_comms.events import KINDS, Event, Missed, Priority, kind_of
+from claude_comms.events import KINDS, Missed, Priority, kind_of
 from claude_comms.tui._figures import cost, count, memory, sparkline
-from claude_comms.tui.model import EntryKind, EventQuery, RateHistory, Transcript, World, entries_of, in_full, words_of
+from claude_comms.tui.model import EventQuery, RateHistory, World, in_full, words_of
 from claude_comms.types import InstanceState, Usage
-from tui.support import conversation, info, turn
-
-NOW = datetime(2026, 1, 2, tzinfo=UTC)
-
-
-def event(kind: str, data: dict[str, Any] | None = None, *, seq: int = 1, namespace: str = "marker/arangodb") -> Event:
-    facts = data or {}
-    subject = str(facts.get("instance_id", "c_00"))
-    return Event(seq, f"e_{seq}", kind, subject, namespace, kind_of(kind).priority, NOW, facts)
+from tui.support import event, info, turn
 
 
 class Clock:
@@ -65,46 +56,6 @@ def test_figures_fit_their_cells(number: float) -> None:
     assert cost(None) == "?"
 
 
-# --- transcripts -------------------------------------------------------------------------------
-
-
-def test_pieces_make_one_answer_and_a_tool_parts_it() -> None:
-    said = Transcript()
-    for piece in ("Let ", "me look."):
-        said.piece(piece, speaker="arangodb", turn_id="t_1")
-    said.add(EntryKind.TOOL, "Read README.md", turn_id="t_1")
-    said.piece("Yes.", speaker="arangodb", turn_id="t_1")
-    assert [entry.text for entry in said.entries] == ["Let me look.", "Read README.md", "Yes."]
-    assert said.last_answer == "Let me look.Yes."
-    assert [entry.open for entry in said.entries] == [False, False, True]
-
-
-def test_the_stored_whole_takes_the_place_of_pieces_that_lack_something() -> None:
-    said = Transcript()
-    said.piece("the end.", speaker="arangodb", turn_id="t_1")
-    said.whole("The beginning and the end.", speaker="arangodb", turn_id="t_1", partial=False)
-    assert [entry.text for entry in said.entries] == ["The beginning and the end."]
-    said.whole("The beginning and the end.", speaker="arangodb", turn_id="t_1", partial=False)
-    assert len(said.entries) == 1
-
-
-@given(st.lists(st.tuples(st.booleans(), st.text(max_size=60)), max_size=60))
-def test_a_transcript_is_bounded_whatever_is_said(pieces: list[tuple[bool, str]]) -> None:
-    said = Transcript(most_characters=200)
-    for new, text in pieces:
-        if new:
-            said.add(EntryKind.QUESTION, text, turn_id="t_1")
-        else:
-            said.piece(text, speaker="x", turn_id="t_1")
-    assert sum(len(entry.text) for entry in said.entries) <= 200 + 60
-    assert len(said.entries) <= 200
-
-
-def test_a_stored_conversation_has_tools_refusals_and_cost_inline() -> None:
-    kinds = [entry.kind for entry in entries_of(conversation(0))]
-    assert kinds == [EntryKind.QUESTION, EntryKind.TOOL, EntryKind.TROUBLE, EntryKind.ANSWER, EntryKind.COST]
-
-
 # --- instances ---------------------------------------------------------------------------------
 
 
@@ -144,8 +95,40 @@ def test_an_instance_that_is_not_listed_any_more_has_stopped_and_only_some_such_
     assert known.board.known["i_00"].info.state is InstanceState.IDLE
 
 
+def test_of_the_ended_those_go_first_that_ended_first() -> None:
+    known, _ = world(*range(25))
+    for number in (*range(1, 25), 0):
+        known.take(event("instance.stopped", {"instance_id": f"i_{number:02}", "state": "stopped"}))
+    known.board.listed([])
+    assert "i_00" in known.board.known
+    assert set(known.board.known) == {"i_00", *(f"i_{number:02}" for number in range(6, 25))}
+
+
+def test_an_unknown_instance_that_stops_does_not_forget_that_another_is_asked_for() -> None:
+    known, _ = world()
+    known.take(event("instance.started", {"instance_id": "i_08"}))
+    known.take(event("instance.stopped", {"instance_id": "i_09"}))
+    assert known.board.stale
+
+
+def said(known: World) -> list[str]:
+    return [f"{entry.kind}: {entry.text}" for entry in known.board.known["i_00"].transcript.entries]
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"), [("turn.failed", "trouble: X: it broke"), ("turn.interrupted", "note: int")]
+)
+def test_how_a_turn_without_an_answer_ended_and_what_it_cost_is_said(kind: str, first: str) -> None:
+    known, _ = world(0)
+    usage = Usage(100, 20, 0, 0, 0.0052).as_dict()
+    known.take(event(kind, turn(0, error={"type": "X", "message": "it broke"}, usage=usage)))
+    told = said(known)
+    assert told[0].startswith(first)
+    assert "$0.0052" in told[1]
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
-@pytest.mark.parametrize("data", [{}, {"instance_id": "i_00", "state": "lost", "error": "x", "reply": {}}])
+@pytest.mark.parametrize("data", [{}, {"instance_id": "i_00", "state": "lost", "error": "x", "reply": {}, "usage": {}}])
 def test_events_of_another_version_break_nothing(kind: str, data: dict[str, Any]) -> None:
     known, _ = world(0)
     known.take(event(kind, data))
@@ -189,11 +172,21 @@ def test_long_texts_in_events_are_cut() -> None:
         ("", True), ("turn.*", True), ("turn.failed job.*", True), ("job.*", False), ("marker/*", True),
         ("*/marker", False), ("@arangodb", True), ("@", True), ("@surya", False), ("!critical", False),
         ("!hi", True), ("!nonsense", True), ("t_1", True), ("i_99", False), ("BROKE", True), ("broke down", False),
+        ("!normalturn.failed", True),
     ],
 )  # fmt: skip
 def test_what_is_typed_is_taken_as_well_as_it_can_be(typed: str, fits: bool) -> None:
     data = turn(0, error={"type": "TurnFailedError", "message": "it broke"})
     assert EventQuery.parse(typed).fits(event("turn.failed", data)) is fits
+
+
+def test_a_priority_that_nobody_knows_keeps_what_is_usual_and_is_named() -> None:
+    query = EventQuery.parse("!normalturn.failed")
+    assert not query.fits(event("turn.delta", turn(0, text="x")))
+    assert query.unknown == ("!normalturn.failed",)
+    assert EventQuery.parse("!hgh").least is Priority.NORMAL
+    assert EventQuery.parse("!").unknown == ()
+    assert EventQuery.parse("!low turn.*").fits(event("turn.delta", turn(0, text="x")))
 
 
 @given(st.text(max_size=40))

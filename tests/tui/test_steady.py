@@ -104,6 +104,31 @@ async def test_an_answer_that_grows_does_not_lay_the_screen_out_again(monkeypatc
         assert pane.is_vertical_scroll_end
 
 
+async def test_a_key_draws_the_two_rows_it_moves_between_and_not_all_that_have_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = BoardEngine(*(info(number) for number in range(12)))
+    now_s = 1_000.0
+    async with driven(engine, LARGE, clock=lambda: now_s) as pilot:
+        table = shown_view(pilot).table
+        drawn: set[int] = set()
+        monkeypatch.setattr(table, "refresh_line", drawn.add)
+
+        def moved(by: int) -> set[int]:
+            drawn.clear()
+            table.action_move(by)
+            return drawn
+
+        for number in range(12):
+            engine.tell("turn.delta", turn(number, text="x" * 4_000))
+        app: MonitorApp = pilot.app  # pyright: ignore[reportAssignmentType]
+        await until(pilot, lambda: app.world.events.seen >= 12)
+        now_s += 1.0  # now all of them say how fast that was
+        assert moved(1) == {1, 2}
+        assert moved(1) == {2, 3}
+        assert moved(-1) == {2, 3}
+
+
 async def test_a_click_on_a_key_presses_it() -> None:
     async with driven(BoardEngine(info(0))) as pilot:
         line = screen(pilot).splitlines()[-1]

@@ -19,10 +19,20 @@ from claude_comms.errors import DaemonError, DaemonVersionError
 if TYPE_CHECKING:
     from claude_comms.settings import Settings
 
-__all__ = ["SETTINGS_HEADER", "VERSION_HEADER", "check_client", "differing_settings", "settings_digest"]
+__all__ = [
+    "OTHER_SETTINGS",
+    "SETTINGS_HEADER",
+    "VERSION_HEADER",
+    "check_client",
+    "differing_settings",
+    "settings_digest",
+]
 
 VERSION_HEADER = "Claude-Comms-Version"
 SETTINGS_HEADER = "Claude-Comms-Settings"
+
+OTHER_SETTINGS = "the daemon was started with other settings than these"
+"""How the refusal of other settings begins."""
 
 _EACH_QUESTIONS_OWN = frozenset({"home", "daemon", "backend", "model", "deadline_s", "max_cost_usd"})
 """These travel with each question, or say where the daemon is, so they may differ."""
@@ -69,8 +79,7 @@ def check_client(version: str | None, settings: str | None, *, our_version: str,
         )
     if settings is not None and (names := differing_settings(our_settings, settings)):
         raise DaemonError(
-            f"the daemon was started with other settings than these: {', '.join(names[:20])}."
-            " Restart it with yours: claude-comms daemon restart"
+            f"{OTHER_SETTINGS}: {', '.join(names[:20])}. Restart it with yours: claude-comms daemon restart"
         )
 
 

@@ -15,7 +15,7 @@ from claude_comms.tui._pane import TranscriptPane
 from claude_comms.tui._table import Column, ListTable
 from claude_comms.tui._threads import ask_anew, ask_in, export_thread
 from claude_comms.tui._view import AboutLine, FilterLine, View
-from claude_comms.tui.model import Transcript, entries_of
+from claude_comms.tui.model import entries_of, last_answer
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from claude_comms.conversations import SearchHit
     from claude_comms.tui._table import Cell
+    from claude_comms.tui.model import Entry
     from claude_comms.types import Conversation
 
 __all__ = ["ConversationsView"]
@@ -38,7 +39,6 @@ _COLUMNS = (
 _MOST = 200
 _LISTS_EVERY_S = 2.0
 _TYPING_PAUSE_S = 0.25
-_MOST_CHARACTERS = 400_000
 _EMPTY = "No conversations. Press n to ask somebody something."
 
 
@@ -81,6 +81,10 @@ class ConversationsView(View[_Row]):
     _listed_at = float("-inf")
     _heard = -1
     _wanted: str | None = None
+    """What is to be chosen once it is listed. Until then nothing is."""
+    _beside: _Row | None = None
+    """One that somebody wanted to see and that is not among those listed."""
+    _cut = ""
 
     def compose(self) -> ComposeResult:
         """The search, the list, a line about the chosen one, and its messages."""
@@ -91,7 +95,7 @@ class ConversationsView(View[_Row]):
 
     def on_mount(self) -> None:
         """Nothing is loaded before it is shown."""
-        self._thread = Transcript(most_characters=_MOST_CHARACTERS)
+        self._thread: list[Entry] = []
         self._loaded: str | None = None
 
     # --- the list ------------------------------------------------------------------------------
@@ -121,17 +125,38 @@ class ConversationsView(View[_Row]):
                 hits = await engine.search_conversations(text, limit=_MOST)
                 first = {hit.thread_id: hit for hit in reversed(hits)}
                 rows = [_Row.found(hit) for hit in hits if first[hit.thread_id] is hit]
+                self._cut = f"the best {_MOST} messages" if len(hits) >= _MOST else ""
             else:
                 rows = [_Row.of(found) for found in await engine.list_conversations(limit=_MOST)]
+                self._cut = f"the latest {_MOST}" if len(rows) >= _MOST else ""
+                rows = await self._with_wanted(rows)
         except ClaudeCommsError as error:
             self.not_loaded(error)
             self._heard = -1
             return
         self.table.empty = f"No message holds {shorten(text, 30)!r}. Escape shows all." if text else _EMPTY
         self.table.show(rows)
-        if self._wanted is not None:
-            self.table.choose(self._wanted)
-            self._wanted = None
+        wanted, self._wanted = self._wanted, None
+        if wanted is not None and self.table.choose(wanted) and wanted != self._loaded:
+            self.worked("thread", self._load, wanted)
+
+    async def _with_wanted(self, rows: list[_Row]) -> list[_Row]:
+        """The rows, and before them the one that was wanted where it is old or put away."""
+        wanted = self._wanted
+        if wanted is not None and all(row.thread_id != wanted for row in rows):
+            try:
+                self._beside = _Row.of(await self.desk.engine.get_conversation(wanted))
+            except ClaudeCommsError as error:
+                self.complain(str(error))
+        beside = self._beside
+        if beside is None or any(row.thread_id == beside.thread_id for row in rows):
+            return rows
+        return [beside, *rows]
+
+    @property
+    def chosen(self) -> _Row | None:
+        """What is chosen; nothing while what is wanted is looked for."""
+        return None if self._wanted is not None else self.table.chosen
 
     def open(self, thread_id: str) -> None:
         """Choose a conversation, as soon as it is listed."""
@@ -152,7 +177,7 @@ class ConversationsView(View[_Row]):
     def _show_none(self) -> None:
         """No conversation is chosen: what was read before belongs to none that is listed."""
         self.workers.cancel_group(self, f"{self.id}-thread")  # pyright: ignore[reportUnknownMemberType]
-        self._thread, self._loaded = Transcript(most_characters=_MOST_CHARACTERS), None
+        self._thread, self._loaded = [], None
         self.tell_about("")
         self.query_one(TranscriptPane).show("", ())
 
@@ -163,17 +188,16 @@ class ConversationsView(View[_Row]):
             if self.desk.feed.connection == "connected":
                 self.complain(str(error))
             return
-        self._thread = Transcript(most_characters=_MOST_CHARACTERS)
-        self._thread.seed(entries_of(conversation))
+        self._thread = entries_of(conversation)
         self._loaded = thread_id
-        parts = (f"{conversation.source} → {conversation.target}", conversation.thread_id, conversation.title)
-        self.tell_about(one_line(" · ".join(parts)))
+        pair = f"{conversation.source} → {conversation.target}"
+        parts = (f"listed: {self._cut}" if self._cut else "", pair, conversation.thread_id, conversation.title)
+        self.tell_about(one_line(" · ".join(part for part in parts if part)))
         self._show_thread()
 
     def _show_thread(self) -> None:
         if self._loaded is not None:
-            pane, thread = self.query_one(TranscriptPane), self._thread
-            pane.show(self._loaded, thread.entries, cut=thread.cut, whole=self.has_class("zoomed"))
+            self.query_one(TranscriptPane).show(self._loaded, self._thread, whole=self.has_class("zoomed"))
 
     def action_zoom(self) -> None:
         """The thread on the whole screen, and back."""
@@ -211,4 +235,4 @@ class ConversationsView(View[_Row]):
 
     def action_copy(self) -> None:
         """Copy its last answer."""
-        self.copy(self._thread.last_answer, "answer")
+        self.copy(last_answer(self._thread), "answer")

@@ -12,7 +12,7 @@ from claude_comms.tui._figures import clock
 from claude_comms.tui._table import Column, ListTable
 from claude_comms.tui._view import AboutLine, FilterLine, View
 from claude_comms.tui.dialogs import ReadingScreen
-from claude_comms.tui.model import EventQuery, in_full, words_of
+from claude_comms.tui.model import USUAL, EventQuery, in_full, words_of
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -37,8 +37,9 @@ _NONE = {
     FocusLevel.ATTENTION: "Nothing yet that interrupts. g shows what the focus held back.",
     FocusLevel.CRITICAL: "Nothing critical yet. g shows what the focus held back.",
 }
-_USUAL = "!normal"
-"""Pieces of answers are most of what happens, and are read on other screens."""
+_TYPED = f"!{USUAL} "
+"""With the blank, so that what is typed after it is a word of its own."""
+_SYNTAX = "turn.*, marker/*, @module, !high, i_01…, words"
 
 
 def _key(row: Event | Missed) -> str:
@@ -82,7 +83,7 @@ class EventsView(View[Event | Missed]):
 
     def compose(self) -> ComposeResult:
         """The filter, what it leaves, and a line that says so."""
-        yield FilterLine("/ filter: turn.*  marker/*  @module  !high  i_01…  words", otherwise=_USUAL)
+        yield FilterLine(f"/ filter: {_SYNTAX}", otherwise=_TYPED)
         yield _EventTable(_COLUMNS, _key, _cells, tail=True)
         yield AboutLine()
 
@@ -101,6 +102,10 @@ class EventsView(View[Event | Missed]):
         self._shown_at = float("-inf")
         self.bring_up_to_date(changed=True)
 
+    def on_descendant_focus(self) -> None:
+        """Into the filter, or out of it."""
+        self._say_where()
+
     def on_list_table_chosen(self, event: ListTable.Chosen) -> None:
         """Another row."""
         event.stop()
@@ -111,6 +116,11 @@ class EventsView(View[Event | Missed]):
         follows = "following" if table.at_end else "not following (End)"
         focus, held = events.focus.level, events.focus.held_back
         held_back = f" · focus {focus}: {held:,} held back (g)" if focus != "everything" else ""
+        unknown = EventQuery.parse(self.filter_text).unknown
+        if unknown:
+            held_back = f" · no priority is called {unknown[-1]!r}: low, normal, high, critical"
+        elif self.query_one(FilterLine).has_focus:
+            held_back = f" · {_SYNTAX}"
         text = f"{follows} · {len(table.items):,} of {events.seen:,} events listed{held_back}"
         self.tell_about(one_line(text))
 

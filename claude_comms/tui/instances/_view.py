@@ -11,11 +11,11 @@ from claude_comms.text import one_line
 from claude_comms.tui._pane import TranscriptPane
 from claude_comms.tui._table import ListTable
 from claude_comms.tui._threads import ask_anew, ask_in, export_thread
-from claude_comms.tui._view import AboutLine, FilterLine, View
+from claude_comms.tui._view import NOT_LOADED, AboutLine, FilterLine, View
 from claude_comms.tui.dialogs import ConfirmDialog
 from claude_comms.tui.instances._attach import attach
 from claude_comms.tui.instances._rows import COLUMNS, cells_of, key_of, ordered, searched
-from claude_comms.tui.model import Watched, contains_all, entries_of
+from claude_comms.tui.model import Watched, contains_all
 from claude_comms.types import InstanceState
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ __all__ = ["InstancesView"]
 _ORDERS_EVERY_S = 1.0
 """Rows that change places all the time cannot be read."""
 _DRAWS_EVERY_S = 0.2
-_LATEST_MESSAGES = 20
+_LATEST_ENTRIES = 20
 _EMPTY = "No instances. Press n to ask somebody something: one comes with it."
-_AWAY, _LOADING = "Not loaded: the daemon is away.", "Loading …"
+_LOADING = "Loading …"
 
 
 class InstancesView(View[Watched]):
@@ -95,7 +95,7 @@ class InstancesView(View[Watched]):
     def _none(self) -> str:
         """What an unfiltered list says that is empty."""
         if self.desk.feed.connection != "connected":
-            return _AWAY if self.desk.feed.problem else _LOADING
+            return NOT_LOADED if self.desk.feed.problem else _LOADING
         return _LOADING if self.desk.world.board.stale else _EMPTY
 
     def _sort_again(self) -> None:
@@ -153,9 +153,7 @@ class InstancesView(View[Watched]):
         except ClaudeCommsError:
             watched.seeded = False
             return
-        seen = {entry.turn_id for entry in watched.transcript.entries if entry.turn_id}
-        entries = [entry for entry in entries_of(conversation) if entry.turn_id not in seen]
-        watched.transcript.seed(entries[-_LATEST_MESSAGES:])
+        watched.transcript.seed(conversation, _LATEST_ENTRIES)
 
     def action_zoom(self) -> None:
         """Its output on the whole screen, and back."""
@@ -206,6 +204,9 @@ class InstancesView(View[Watched]):
         info = self._info()
         if info is None:
             return
+        if info.state is InstanceState.STOPPED:
+            self.complain(f"{_called(info)} is stopped already")
+            return
         running = " Its running answer is interrupted." if info.state is InstanceState.BUSY else ""
         text = f"Stop {_called(info)} ({info.instance_id})?{running} Its conversation stays, and goes on elsewhere."
 
@@ -219,9 +220,11 @@ class InstancesView(View[Watched]):
         """Ask the chosen one, in the conversation it holds."""
         info = self._info()
         if info is not None:
+            ended = info.state in (InstanceState.STOPPED, InstanceState.FAILED)
             ask_in(
-                self, info.source, info.target, thread_id=info.thread_id, instance_id=info.instance_id,
-                heading=f"Ask {info.name or 'it'}",
+                self, info.source, info.target, thread_id=info.thread_id,
+                instance_id=None if ended else info.instance_id,
+                heading="Go on with another instance" if ended else f"Ask {info.name or 'it'}",
             )  # fmt: skip
 
     def action_new(self) -> None:

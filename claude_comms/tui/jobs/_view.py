@@ -125,10 +125,11 @@ class JobsView(View[Job]):
         job = self.chosen
         pane = self.query_one(TranscriptPane)
         if job is None:
-            self.tell_about("")
+            self.tell_about(f"Only the latest {_MOST} are looked at." if len(self._jobs) >= _MOST else "")
             pane.show("", ())
             return
-        parts = (f"{job.source} → {job.target}", str(job.state), job.job_id, job.callback_result or "")
+        listed = f"listed: of the latest {_MOST}" if len(self._jobs) >= _MOST else ""
+        parts = (listed, f"{job.source} → {job.target}", str(job.state), job.job_id, job.callback_result or "")
         self.tell_about(one_line(" · ".join(part for part in parts if part)))
         pane.show(job.job_id, _entries(job), whole=self.has_class("zoomed"))
 

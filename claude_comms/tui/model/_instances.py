@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from claude_comms.tui.model._entries import EntryKind, cost_line, error_line
 from claude_comms.tui.model._rates import RateHistory
-from claude_comms.tui.model._transcript import EntryKind, Transcript, cost_line, error_line
+from claude_comms.tui.model._transcript import Transcript
 from claude_comms.types import InstanceInfo, InstanceState, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from claude_comms.events import Event
 
@@ -42,6 +44,8 @@ class InstanceBoard:
         self.stale = True
         self._strangers: dict[str, Transcript] = {}
         """What was said by instances that no list has named yet."""
+        self._ended: dict[str, None] = {}
+        """Those that have ended, the first of them first."""
 
     def listed(self, found: Iterable[InstanceInfo]) -> None:
         """The daemon's list of the living. One that is not in it any more has ended."""
@@ -78,10 +82,12 @@ class InstanceBoard:
 
     def _about(self, event: Event, watched: Watched | None) -> None:
         if watched is None:
-            self.stale = event.type not in ("instance.stopped", "instance.failed")
+            self.stale = self.stale or event.type not in ("instance.stopped", "instance.failed")
             return
         told = {name: event.data[name] for name in _TOLD if name in event.data}
         watched.info = replace(watched.info, state=_state(event.data, watched.info), **told)
+        if watched.info.state in _ENDED:
+            self._ended[watched.info.instance_id] = None
         usage = event.data.get("usage")
         if isinstance(usage, dict):
             watched.info = replace(watched.info, usage=usage_of(usage))  # pyright: ignore[reportUnknownArgumentType]
@@ -96,9 +102,11 @@ class InstanceBoard:
 
     def _forget_ended(self) -> None:
         """The last that ended stay to be looked at."""
-        ended = [key for key, watched in self.known.items() if watched.info.state in _ENDED]
-        for key in ended[:-_MOST_ENDED]:
-            del self.known[key]
+        ended = {key for key, watched in self.known.items() if watched.info.state in _ENDED}
+        # In the order in which they ended, as far as anybody saw it.
+        self._ended = {key: None for key in (*self._ended, *sorted(ended)) if key in ended}
+        for key in list(self._ended)[:-_MOST_ENDED]:
+            del self.known[key], self._ended[key]
 
 
 def _state(data: Mapping[str, Any], info: InstanceInfo) -> InstanceState:
@@ -117,6 +125,8 @@ def _tell(transcript: Transcript, event: Event) -> None:
     """Write down what happened in a turn."""
     data = event.data
     turn_id = str(data.get("turn_id", ""))
+    if transcript.settles(turn_id, data.get("message_id")):
+        return
     match event.type:
         case "turn.delta":
             transcript.piece(str(data.get("text", "")), speaker=str(data.get("target", "")), turn_id=turn_id)
@@ -135,8 +145,10 @@ def _tell(transcript: Transcript, event: Event) -> None:
             transcript.add(EntryKind.COST, _cost(data), turn_id=turn_id)
         case "turn.interrupted":
             transcript.add(EntryKind.NOTE, "interrupted", turn_id=turn_id)
+            _cost_all_the_same(transcript, data, turn_id)
         case "turn.failed":
             transcript.add(EntryKind.TROUBLE, error_line(data.get("error", {})), turn_id=turn_id)
+            _cost_all_the_same(transcript, data, turn_id)
         case _:
             pass
 
@@ -146,6 +158,14 @@ def _cost(data: Mapping[str, Any]) -> str:
         return cost_line(usage_of(data["reply"]["usage"]), data["reply"].get("duration_ms"))
     except (KeyError, TypeError, AttributeError):  # of another version
         return "complete"
+
+
+def _cost_all_the_same(transcript: Transcript, data: Mapping[str, Any], turn_id: str) -> None:
+    """What a turn without a whole answer has cost, where that is known."""
+    usage = data.get("usage")
+    if isinstance(usage, Mapping):
+        line = cost_line(usage_of(cast("Mapping[str, Any]", usage)), data.get("duration_ms"))
+        transcript.add(EntryKind.COST, line, turn_id=turn_id)
 
 
 def _message(transcript: Transcript, data: Mapping[str, Any], turn_id: str) -> None:

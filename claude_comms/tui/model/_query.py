@@ -11,8 +11,10 @@ from claude_comms.tui.model._words import words_of
 if TYPE_CHECKING:
     from claude_comms.events import Event
 
-__all__ = ["EventQuery", "contains_all"]
+__all__ = ["USUAL", "EventQuery", "contains_all"]
 
+USUAL = Priority.NORMAL
+"""Pieces of answers are most of what happens, and are read on other screens."""
 _ORDER = tuple(Priority)
 _ROOMS = frozenset(type_.partition(".")[0] for type_ in KINDS)
 
@@ -35,6 +37,8 @@ class EventQuery:
     least: Priority
     ids: tuple[str, ...]
     words: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+    """What begins with ``!`` and names no priority: then what is usual is listed."""
 
     @classmethod
     def parse(cls, typed: str) -> EventQuery:
@@ -43,11 +47,14 @@ class EventQuery:
         namespaces: list[str] = []
         ids: list[str] = []
         words: list[str] = []
+        unknown: list[str] = []
         module: str | None = None
         least = Priority.LOW
         for word in typed.split():
             if word.startswith("!"):
-                least = _priority(word[1:], least)
+                named = _priority(word[1:])
+                least = named or USUAL
+                unknown += [word] if named is None and word != "!" else []
             elif word.startswith("@"):
                 module = word[1:] or None
             elif "/" in word:
@@ -59,7 +66,7 @@ class EventQuery:
             else:
                 words.append(word.lower())
         wanted = EventFilter(types=tuple(types), namespaces=tuple(namespaces), module=module)
-        return cls(wanted, least, tuple(ids), tuple(words))
+        return cls(wanted, least, tuple(ids), tuple(words), tuple(unknown))
 
     def fits(self, event: Event) -> bool:
         """Whether `event` is to be listed."""
@@ -76,9 +83,9 @@ def _text(event: Event) -> str:
     return f"{event.type} {event.namespace} {event.namespace.replace('/', ' → ')} {words_of(event)}"
 
 
-def _priority(typed: str, otherwise: Priority) -> Priority:
-    """The priority whose name begins so; `otherwise` while none does."""
-    return next((level for level in _ORDER if typed and level.startswith(typed.lower())), otherwise)
+def _priority(typed: str) -> Priority | None:
+    """The priority whose name begins so."""
+    return next((level for level in _ORDER if typed and level.startswith(typed.lower())), None)
 
 
 def _names(event: Event, wanted: str) -> bool:

@@ -2,95 +2,41 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
-from collections.abc import Mapping
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from claude_comms.text import shorten
-from claude_comms.tui._figures import cost_and_tokens, seconds
-from claude_comms.types import MessageState, Role, Usage
+from claude_comms.tui.model._entries import (
+    LONGEST_NOTE,
+    Entry,
+    EntryKind,
+    entries_of,
+    last_answer,
+    messages_of,
+    next_number,
+)
+from claude_comms.types import MessageState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from claude_comms.types import Conversation, Message
+    from claude_comms.types import Conversation
 
-__all__ = ["Entry", "EntryKind", "Transcript", "cost_line", "entries_of", "error_line"]
+__all__ = ["Transcript"]
 
-_LONGEST_NOTE = 400
 _MOST_CHARACTERS = 64_000
 _MOST_ENTRIES = 200
-_MOST_PARTS = 200
-_numbers = itertools.count(1)
-
-
-class EntryKind(StrEnum):
-    """What an entry is."""
-
-    QUESTION = "question"
-    ANSWER = "answer"
-    TOOL = "tool"
-    NOTE = "note"
-    TROUBLE = "trouble"
-    COST = "cost"
-
-
-class Entry:
-    """One thing that was said or done. `text` of an answer under way grows; nothing else changes.
-
-    Pieces are joined when somebody reads the text, or when they are many: an answer is told in thousands of them.
-    """
-
-    __slots__ = ("_parts", "kind", "number", "open", "size", "speaker", "turn_id")
-
-    def __init__(
-        self,
-        kind: EntryKind,
-        text: str,
-        speaker: str = "",
-        turn_id: str = "",
-        *,
-        is_open: bool = False,
-        number: int | None = None,
-    ) -> None:
-        self.kind = kind
-        self.speaker = speaker
-        self.turn_id = turn_id
-        self.open = is_open
-        """More of it may come."""
-        self.number = next(_numbers) if number is None else number
-        self.size = len(text)
-        self._parts = [text]
-
-    @property
-    def text(self) -> str:
-        """All of it."""
-        if len(self._parts) > 1:
-            self._parts = ["".join(self._parts)]
-        return self._parts[0]
-
-    @text.setter
-    def text(self, text: str) -> None:
-        self._parts = [text]
-        self.size = len(text)
-
-    def grow(self, piece: str) -> None:
-        """A piece more."""
-        self._parts.append(piece)
-        self.size += len(piece)
-        if len(self._parts) > _MOST_PARTS:
-            self._parts = ["".join(self._parts)]
-
-    @property
-    def stamp(self) -> tuple[int, int, bool]:
-        """Differs where it has to be drawn anew."""
-        return self.number, self.size, self.open
+_LEAST_CHARACTERS = 200
+"""Less of an older entry is not worth a line."""
+_MORE = "…"
+"""Stands where something is missing."""
 
 
 class Transcript:
-    """The latest entries of one instance. What a turn says beyond the bounds pushes out the oldest."""
+    """The latest entries of one instance. What a turn says beyond the bounds pushes out the oldest.
+
+    Of the newest answer at least the end stays, whatever comes after it.
+    """
 
     def __init__(self, *, most_characters: int = _MOST_CHARACTERS) -> None:
         self.entries: deque[Entry] = deque()
@@ -98,38 +44,47 @@ class Transcript:
         """Older entries were let go of."""
         self._most_characters = most_characters
         self._characters = 0
+        self._ended: set[str] = set()
+        """Turns that stand here as the store has them."""
+        self._stored: set[str] = set()
+        """Messages that do."""
+        self._begun: set[str] = set()
+        """Turns of whose answer only the rest has come, or will."""
+        self._whole_of = ""
+        """The latest turn whose answer came as a whole."""
 
     def add(self, kind: EntryKind, text: str, *, speaker: str = "", turn_id: str = "", is_open: bool = False) -> None:
         """Put an entry at the end; the open answer before it grows no more."""
         self.close()
         if kind not in (EntryKind.QUESTION, EntryKind.ANSWER):
-            text = shorten(text, _LONGEST_NOTE)
-        self._append(Entry(kind, text[-self._most_characters :], speaker, turn_id, is_open=is_open))
+            text = shorten(text, LONGEST_NOTE)
+        self._append(Entry(kind, self._end_of(text), speaker, turn_id, is_open=is_open))
 
     def piece(self, text: str, *, speaker: str, turn_id: str) -> None:
         """A piece of an answer: to the open one, else it begins one."""
         last = self.entries[-1] if self.entries else None
         if last is None or not last.open or last.turn_id != turn_id:
+            if turn_id in self._begun and not self._answers(turn_id):
+                text = f"{_MORE}{text}"
             self.add(EntryKind.ANSWER, text, speaker=speaker, turn_id=turn_id, is_open=True)
             return
         last.grow(text)
         self._characters += len(text)
         if last.size > self._most_characters:
-            self._characters -= last.size
-            last.text = "…" + last.text[-self._most_characters // 2 :]
-            self._characters += last.size
-            self.cut = True
+            self._shorten(last, self._most_characters // 2)
         self._trim()
 
     def whole(self, text: str, *, speaker: str, turn_id: str, partial: bool) -> None:
         """The whole answer of a turn, as it was stored: in the place of pieces that are not all of it."""
         self.close()
-        shown = [entry for entry in self.entries if entry.turn_id == turn_id and entry.kind is EntryKind.ANSWER]
+        self._begun.discard(turn_id)
+        self._whole_of = turn_id
+        shown = self._answers(turn_id)
         if "".join(entry.text for entry in shown) != text and text:
             if shown:
-                self._replace(shown, text[-self._most_characters :])
+                self._replace(shown, self._end_of(text))
             else:
-                self._append(Entry(EntryKind.ANSWER, text[-self._most_characters :], speaker, turn_id))
+                self._append(Entry(EntryKind.ANSWER, self._end_of(text), speaker, turn_id))
         if partial:
             self._append(Entry(EntryKind.NOTE, "only a part of the answer had come", turn_id=turn_id))
 
@@ -138,23 +93,77 @@ class Transcript:
         if self.entries and self.entries[-1].open:
             self.entries[-1].open = False
 
-    def seed(self, entries: Iterable[Entry]) -> None:
-        """Put older entries before what is known."""
-        for entry in reversed(list(entries)):
-            if self._characters + entry.size > self._most_characters or len(self.entries) >= _MOST_ENTRIES:
+    # --- what was said before ------------------------------------------------------------------
+
+    def seed(self, conversation: Conversation, most: int = _MOST_ENTRIES) -> None:
+        """Put before what is known what the store knows beyond it: the latest `most` entries.
+
+        What events have told of a turn stays, and gets its question if that came before them. Events that come later
+        and say what stands here by then are told by `settles`.
+        """
+        told = {entry.turn_id for entry in self.entries if entry.turn_id}
+        asked = {entry.turn_id for entry in self.entries if entry.kind is EntryKind.QUESTION}
+        stored = list(messages_of(conversation))[-_MOST_ENTRIES:]
+        under_way = {turn_id for message, turn_id in stored if message.state is MessageState.PENDING}
+        self._ended |= {turn_id for _, turn_id in stored} - told - under_way - {""}
+        self._stored |= {message.message_id for message, turn_id in stored if turn_id not in told}
+        self._begun = under_way - asked - {self._whole_of}
+        for turn_id in self._begun:
+            self._say_that_it_is_the_rest(turn_id)
+        lacking = [
+            entry
+            for entry in entries_of(conversation)
+            if entry.turn_id not in told or (entry.kind is EntryKind.QUESTION and entry.turn_id not in asked)
+        ]
+        self._put_before(lacking[-most:])
+
+    def settles(self, turn_id: str, message_id: str | None = None) -> bool:
+        """Whether an event says nothing new: of a turn that had ended in the store, or of a message from there."""
+        if message_id in self._stored:
+            self._begun.discard(turn_id)  # all that comes after it will be heard
+            return True
+        return turn_id in self._ended
+
+    def _say_that_it_is_the_rest(self, turn_id: str) -> None:
+        for first in self._answers(turn_id)[:1]:
+            first.text = f"{_MORE}{first.text}"
+            first.number = next_number()
+            self._characters += len(_MORE)
+
+    def _put_before(self, entries: Sequence[Entry]) -> None:
+        for entry in reversed(entries):
+            room = self._most_characters - self._characters
+            if len(self.entries) >= _MOST_ENTRIES or room < min(entry.size, _LEAST_CHARACTERS):
                 self.cut = True
                 return
+            if entry.size > room:
+                entry.text = _MORE + entry.text[1 - room :]
+                self.cut = True
             self.entries.appendleft(entry)
             self._characters += entry.size
 
     @property
     def last_answer(self) -> str:
         """The text of the newest answer, all its parts; empty where there is none."""
-        last = next((entry for entry in reversed(self.entries) if entry.kind is EntryKind.ANSWER), None)
-        if last is None:
-            return ""
-        parts = [e.text for e in self.entries if e.kind is EntryKind.ANSWER and (e is last or _same_turn(e, last))]
-        return "".join(parts)
+        return last_answer(self.entries)
+
+    # --- bounds --------------------------------------------------------------------------------
+
+    def _answers(self, turn_id: str) -> list[Entry]:
+        return [entry for entry in self.entries if entry.turn_id == turn_id and entry.kind is EntryKind.ANSWER]
+
+    def _end_of(self, text: str) -> str:
+        """As much of a text as there is room for beside others."""
+        if len(text) <= self._most_characters // 2:
+            return text
+        self.cut = True
+        return _MORE + text[-self._most_characters // 2 :]
+
+    def _shorten(self, entry: Entry, size: int) -> None:
+        self._characters -= entry.size
+        entry.text = _MORE + entry.text[-size:]
+        self._characters += entry.size
+        self.cut = True
 
     def _replace(self, shown: list[Entry], text: str) -> None:
         """The parts that were shown give way to the whole, at the place of the last of them."""
@@ -162,7 +171,7 @@ class Transcript:
         gone = {entry.number for entry in shown[:-1]}
         self.entries = deque(entry for entry in self.entries if entry.number not in gone)
         keep.text = text
-        keep.number = next(_numbers)
+        keep.number = next_number()
         self._characters = sum(entry.size for entry in self.entries)
         self._trim()
 
@@ -173,47 +182,17 @@ class Transcript:
 
     def _trim(self) -> None:
         while len(self.entries) > 1 and (self._characters > self._most_characters or len(self.entries) > _MOST_ENTRIES):
-            self._characters -= self.entries.popleft().size
             self.cut = True
+            first = self.entries[0]
+            if first is not self._newest_answer():
+                self._characters -= self.entries.popleft().size
+            elif first.size > self._most_characters // 4 + len(_MORE):
+                self._shorten(first, self._most_characters // 4)
+            elif len(self.entries) > 2:  # the newest stays, too
+                self._characters -= self.entries[1].size
+                del self.entries[1]
+            else:
+                return
 
-
-def _same_turn(one: Entry, other: Entry) -> bool:
-    return bool(one.turn_id) and one.turn_id == other.turn_id
-
-
-def entries_of(conversation: Conversation) -> list[Entry]:
-    """A stored conversation as entries: questions, answers, the tools used for them, their cost, what went wrong."""
-    return [entry for message in conversation.messages for entry in _of_message(message)]
-
-
-def _of_message(message: Message) -> Iterable[Entry]:
-    turn_id = message.turn_id or ""
-    if message.role is Role.QUESTION:
-        yield Entry(EntryKind.QUESTION, message.text, message.speaker, turn_id)
-    for tool in message.tools:
-        yield Entry(EntryKind.TOOL, shorten(f"{tool.tool} {tool.arguments}", _LONGEST_NOTE), turn_id=turn_id)
-    for refused in message.refusals:
-        text = f"refused {refused.tool} {refused.target}: {refused.reason}"
-        yield Entry(EntryKind.TROUBLE, shorten(text, _LONGEST_NOTE), turn_id=turn_id)
-    if message.role is Role.ANSWER:
-        yield Entry(EntryKind.ANSWER, message.text, message.speaker, turn_id)
-        if message.state is MessageState.PARTIAL:
-            yield Entry(EntryKind.NOTE, "only a part of the answer had come", turn_id=turn_id)
-        if message.usage is not None:
-            yield Entry(EntryKind.COST, cost_line(message.usage, message.duration_ms), turn_id=turn_id)
-    elif message.error is not None:
-        yield Entry(EntryKind.TROUBLE, shorten(error_line(message.error), _LONGEST_NOTE), turn_id=turn_id)
-
-
-def cost_line(usage: Usage, duration_ms: float | None) -> str:
-    """What a turn cost and took."""
-    took = f" · {seconds(duration_ms)}" if duration_ms is not None else ""
-    return f"{cost_and_tokens(usage)}{took}"
-
-
-def error_line(error: object) -> str:
-    """An error as events and messages carry it."""
-    if not isinstance(error, Mapping):
-        return str(error)
-    error = cast("Mapping[str, Any]", error)
-    return f"{error.get('type', 'error')}: {error.get('message', '')}"
+    def _newest_answer(self) -> Entry | None:
+        return next((entry for entry in reversed(self.entries) if entry.kind is EntryKind.ANSWER), None)
