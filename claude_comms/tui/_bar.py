@@ -118,7 +118,7 @@ def _states(world: World, feed: Feed) -> list[str]:
 def _fitting(parts: list[str], width: int) -> str:
     text = ""
     for part in parts:
-        longer = f"{text}  {part}" if text else part
+        longer = f"{text} · {part}" if text else part
         if text and len(longer) > width:
             break
         text = longer

@@ -9,6 +9,7 @@ from textual.color import Color
 from textual.screen import ModalScreen
 
 from claude_comms.jobs import JobState
+from claude_comms.tui.feed import Connection
 from claude_comms.types import InstanceState
 from tui.support import LARGE, SMALL, BoardEngine, conversation, driven, info, job, screen, turn, until
 
@@ -132,7 +133,7 @@ async def test_notices_and_the_banner_can_be_read(theme: str) -> None:
         await look(pilot)
 
         app.clear_notifications()
-        app.feed.connection = "lost"
+        app.feed.connection, app.feed.problem = Connection.LOST, "no daemon"
         app._connection_changed()
         await pilot.pause(0.1)
         assert "away" in screen(pilot).splitlines()[1]
