@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Preview,
         Question,
         Reply,
+        TerminalTurn,
         TurnEvent,
         UsageRow,
     )
@@ -244,6 +245,13 @@ class HostedEngine(Engine, Protocol):
 
     async def load(self) -> Load:
         """How much waits and runs now."""
+        ...
+
+    async def store_turns(self, wanted: str, turns: Sequence[TerminalTurn]) -> str | None:
+        """Store turns that the instance `wanted` had in a terminal, as those of its conversation or of a new one.
+
+        The conversation's id; events tell of them as of others, and the instance is charged.
+        """
         ...
 
     async def drain(self, timeout_s: float) -> None:

@@ -50,6 +50,7 @@ __all__ = [
     "Source",
     "Started",
     "SystemBlock",
+    "TerminalTurn",
     "TokenCount",
     "TokenCounter",
     "ToolUsed",
@@ -580,6 +581,18 @@ class InstanceLimits(Record):
     """Input and output tokens of all its turns; beyond it questions are refused (BudgetExceededError)."""
     max_cost_usd: float | None = None
     """Cost of all its turns, likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class TerminalTurn(Record):
+    """A question that was typed into a terminal, and its complete answer. `handle` finds the session up to here."""
+
+    question: str
+    answer: str
+    model: str
+    stop_reason: str
+    usage: Usage
+    handle: str
 
 
 @dataclass(frozen=True, slots=True)

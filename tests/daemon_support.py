@@ -45,6 +45,7 @@ from claude_comms.types import (
     Reply,
     Started,
     SystemBlock,
+    TerminalTurn,
     TokenCount,
     TurnEvent,
     Usage,
@@ -371,6 +372,9 @@ class ScriptEngine:
     async def load(self) -> Load:
         known = [job.state for job in self.jobs.known.values()]
         return Load(self.waiting, known.count(JobState.QUEUED), known.count(JobState.RUNNING))
+
+    async def store_turns(self, wanted: str, turns: Sequence[TerminalTurn]) -> str | None:
+        return (await self.instances.get(wanted)).thread_id
 
     async def drain(self, timeout_s: float) -> None:
         with anyio.move_on_after(timeout_s):

@@ -16,11 +16,11 @@ from claude_comms.types import ANONYMOUS, CLAUDE_CODE, InstanceSpec, Pair, TurnR
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from claude_comms.background.backends.claude_code import TerminalTurn
-    from claude_comms.types import InstanceInfo, Prompt
+    from claude_comms.types import InstanceInfo, Prompt, TerminalTurn
 
 __all__ = ["handed_over"]
 
+_STORED_WITHIN_S = 60.0
 _NOTHING = "-"
 """What the prompt is built for whose system blocks and history are wanted: they do not depend on the question."""
 
@@ -49,7 +49,7 @@ def handed_over(info: InstanceInfo) -> tuple[int, str | None]:
         console.note(f"Claude Code ended with exit code {code}.")
     if not turns:
         return 0, info.thread_id
-    return len(turns), anyio.run(_store, settings, info, turns)
+    return len(turns), _stored(settings, info, turns)
 
 
 def _backend(settings: Settings) -> ClaudeCodeBackend:
@@ -83,41 +83,13 @@ async def _handle(settings: Settings, info: InstanceInfo) -> str | None:
         await database.close()
 
 
-async def _store(settings: Settings, info: InstanceInfo, turns: Sequence[TerminalTurn]) -> str:
-    """Store what was said as turns of the conversation, or of a new one; its id."""
-    from claude_comms.accounting import PriceTable
-    from claude_comms.conversations import ConversationStore
-    from claude_comms.storage import Database, OwnerLock
+def _stored(settings: Settings, info: InstanceInfo, turns: Sequence[TerminalTurn]) -> str:
+    """Have the daemon store what was said, as turns of the conversation or of a new one; its id.
 
-    prices = PriceTable.load()
-    database, owner = Database(settings.database_path), OwnerLock(settings.database_path)
-    await database.open()
-    owner.acquire()
-    try:
-        store, thread_id = ConversationStore(database, owner), info.thread_id
-        for turn in turns:
-            asked = await store.begin_turn(
-                thread_id=thread_id,
-                pair=Pair(info.source, info.target),
-                text=turn.question,
-                sent_text=turn.question,
-                backend=CLAUDE_CODE,
-                model=turn.model,
-            )
-            thread_id = asked.thread_id
-            await store.complete_turn(
-                asked.message_id,
-                text=turn.answer,
-                model=turn.model,
-                backend=CLAUDE_CODE,
-                instance_id=info.instance_id,
-                usage=prices.priced(turn.usage, turn.model),
-                price_date=prices.price_date,
-                stop_reason=turn.stop_reason,
-                session_handle=turn.handle,
-            )
-    finally:
-        owner.release()
-        await database.close()
-    assert thread_id is not None  # noqa: S101 - there was a turn
-    return thread_id
+    A daemon that ended meanwhile is started again: the turns are nowhere else.
+    """
+    from claude_comms.daemon import ensure, short_request
+
+    body = {"turns": [turn.as_dict() for turn in turns]}
+    route = f"/v1/instances/{info.instance_id}/turns"
+    return short_request(ensure(settings).socket, "POST", route, body, timeout_s=_STORED_WITHIN_S)["thread_id"]

@@ -173,6 +173,7 @@ class Asking:
             if over is not None and over.usage is not None:
                 over.spent = self._recorder.with_turn(route, over.usage).cost_usd or 0.0
             lease.instance.charge(await self._recorder.fail(asked, route, over or error, said, instance_id))
+            self._turn.news.spent = self._recorder.spent
             self._cap.turn_ended()
             if over is None or over is error:
                 raise

@@ -16,6 +16,7 @@ from claude_comms.descriptors import Registry
 from claude_comms.engine._answers import check_schema
 from claude_comms.engine._asking import Asking, Parts
 from claude_comms.engine._diagnosis import diagnose
+from claude_comms.engine._elsewhere import store_turns
 from claude_comms.engine._hosting import Hosting, InstanceNews
 from claude_comms.engine._instances import LocalInstances
 from claude_comms.engine._jobs import NoJobs
@@ -35,7 +36,7 @@ from claude_comms.storage import Database, OwnerLock
 from claude_comms.types import ConversationState, Load, Pair, Preview, new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from claude_comms.events import EventBus, EventFilter, Subscription
     from claude_comms.protocols import Jobs, UsageBy
     from claude_comms.settings import Settings
-    from claude_comms.types import Check, Conversation, InstanceInfo, Question, Reply, UsageRow
+    from claude_comms.types import Check, Conversation, InstanceInfo, Question, Reply, TerminalTurn, UsageRow
 
 __all__ = ["LocalEngine"]
 
@@ -263,6 +264,12 @@ class LocalEngine:
         route = await self._router.route(question)
         prompt = await self._prompts.build(route, question, exact=True)
         return Preview(prompt, route.backend, route.reason, route.model, route.thread_id)
+
+    async def store_turns(self, wanted: str, turns: Sequence[TerminalTurn]) -> str | None:
+        """Store what was asked of an instance and answered in a terminal that was handed to it; the conversation."""
+        thread_id = await store_turns(self._parts, self._outlet, self.pool.get(wanted), turns)
+        await self.instances.settle()
+        return thread_id
 
     # --- what is kept --------------------------------------------------------------------------
 

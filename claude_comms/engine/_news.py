@@ -10,7 +10,7 @@ from claude_comms.types import Delta, MessageState, Pair, Refused, Retried, Star
 
 if TYPE_CHECKING:
     from claude_comms.engine._outlet import Outlet
-    from claude_comms.types import Conversation, InstanceInfo, Message, Reply, TurnEvent
+    from claude_comms.types import Conversation, InstanceInfo, Message, Reply, TurnEvent, Usage
 
 __all__ = ["TurnNews", "about_conversation", "about_instance", "facts_of"]
 
@@ -31,6 +31,8 @@ class TurnNews:
         self._pair = pair
         self._known: dict[str, Any] = {"turn_id": turn_id, "source": pair.source, "target": pair.target}
         self._ended = False
+        self.spent: Usage | None = None
+        """What a turn that ends without a whole answer has cost all the same."""
 
     def event(self, event: TurnEvent) -> None:
         """What happens while the answer is made."""
@@ -91,10 +93,13 @@ class TurnNews:
 
     def failed(self, error: BaseException) -> None:
         """The end: why there is no answer."""
+        facts: dict[str, Any] = {"error": facts_of(error)}
+        if self.spent is not None:
+            facts["usage"] = self.spent.as_dict()
         if isinstance(error, TurnFailedError) and error.reason == "interrupted":
-            self._end("turn.interrupted", {"error": facts_of(error)}, Priority.NORMAL)
+            self._end("turn.interrupted", facts, Priority.NORMAL)
         else:
-            self._end("turn.failed", {"error": facts_of(error)}, Priority.CRITICAL)
+            self._end("turn.failed", facts, Priority.CRITICAL)
 
     def _end(self, kind: str, data: dict[str, Any], priority: Priority) -> None:
         if not self._ended:

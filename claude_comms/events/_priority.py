@@ -14,3 +14,10 @@ class Priority(StrEnum):
     NORMAL = "normal"
     HIGH = "high"
     CRITICAL = "critical"
+
+    def reaches(self, least: Priority) -> bool:
+        """Whether it matters as much as `least`, or more."""
+        return _RANKS[self] >= _RANKS[least]
+
+
+_RANKS = {priority: rank for rank, priority in enumerate(Priority)}

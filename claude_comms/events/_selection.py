@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from claude_comms.events._priority import Priority
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -31,12 +33,15 @@ class EventFilter:
     """Events that are this instance's, turns among them."""
     turn_id: str | None = None
     """Events of this one turn."""
+    priority: Priority = Priority.LOW
+    """Events of this priority and above."""
 
     def fits(self, event: Event | NewEvent) -> bool:
         """Whether `event` is wanted."""
         return (  # the cheapest first: each turn that is followed looks at the events of all others
             (self.turn_id is None or event.data.get("turn_id") == self.turn_id)
             and (self.instance_id is None or event.data.get("instance_id") == self.instance_id)
+            and (self.priority is Priority.LOW or event.priority.reaches(self.priority))
             and _any(self.types, event.type)
             and _any(self.subjects, event.subject)
             and _any(self.namespaces, event.namespace)

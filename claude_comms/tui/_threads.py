@@ -56,8 +56,7 @@ async def _offer_modules(view: View[Any], dialog: AskDialog) -> None:
         found = await view.desk.engine.find_modules()
     except ClaudeCommsError:
         return  # a name can be typed all the same
-    if dialog.is_attached:
-        dialog.offer([match.module.name for match in found])
+    dialog.offer([match.module.name for match in found])
 
 
 async def _start(view: View[Any], question: Question) -> str:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
 import pytest
 
 from claude_comms.cli.schemas import ERROR, schema_of
+from claude_comms.daemon import short_request
 from claude_comms.testing.loopback import Fault, LoopbackAPI
 
 if TYPE_CHECKING:
     import subprocess
-    from pathlib import Path
 
     from tests.process.conftest import Cli
 
@@ -352,7 +353,12 @@ def test_attaching_to_claude_code_goes_on_with_its_session_and_gives_it_back(
     assert f"1 turn stored in {thread}" in terminal.text
     [info] = background.json("list-instances")
     assert info["state"] in ("idle", "hibernated")
+    assert info["turns"] == 1, "it was asked once through the daemon"
     said = background.json("show-conversation", thread)["messages"]
+    assert said[3]["usage"]["cost_usd"], "what was had in the terminal costs, too"
+    socket = Path(background.json("daemon", "status")["socket"])
+    told = short_request(socket, "GET", "/v1/events?types=message.stored")
+    assert [event["data"]["text"] for event in told][2] == "And how many graphs?", "whoever follows hears of it"
     assert [message["text"] for message in said][2] == "And how many graphs?"
     assert [message["state"] for message in said] == ["complete"] * 4
     background.json("query-instance", "marker_arangodb", "And how many views?")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from textual.widgets import Input, TextArea
 
+from claude_comms.descriptors import Registry
 from claude_comms.errors import UnknownModuleError
 from claude_comms.jobs import JobState
 from claude_comms.tui._app import MonitorApp
@@ -30,6 +32,8 @@ from tui.support import (
 
 if TYPE_CHECKING:
     from claude_comms.types import Conversation
+
+DESCRIPTORS = Path(__file__).parents[2] / "descriptors"
 
 pytestmark = pytest.mark.anyio
 
@@ -159,8 +163,10 @@ async def test_what_is_missing_in_a_question_is_said() -> None:
         await until(pilot, lambda: "Type a question first." in screen(pilot))
 
 
-async def test_names_of_modules_are_completed() -> None:
-    async with driven(shelf(0)) as pilot:
+async def test_names_of_modules_are_completed(tmp_path: Path) -> None:
+    engine = shelf(0)
+    engine.registry = Registry(tmp_path / "home", (DESCRIPTORS,))
+    async with driven(engine) as pilot:
         await pilot.press("2", "n")
         target = pilot.app.screen.query_one("#target", Input)
         await until(pilot, lambda: target.suggester is not None)

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from claude_comms.daemon.server._answers import Json
 from claude_comms.daemon.server._queries import Limit, WantedId
 from claude_comms.daemon.server._service import ServiceOf
-from claude_comms.daemon.wire import InstanceInfoModel, InstanceModel, JobModel, JobRequestModel
+from claude_comms.daemon.wire import InstanceInfoModel, InstanceModel, JobModel, JobRequestModel, TurnsModel
 from claude_comms.jobs import JobState
 
 __all__ = ["router"]
@@ -63,6 +63,17 @@ async def hibernate(service: ServiceOf, wanted: WantedId) -> Response:
 async def stop(service: ServiceOf, wanted: WantedId) -> Response:
     """End it; its conversation stays."""
     return Json((await service.engine.instances.stop(wanted)).as_dict())
+
+
+@router.post(
+    "/instances/{wanted}/turns",
+    responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}},
+    tags=["instances"],
+)
+async def store_turns(service: ServiceOf, wanted: WantedId, had: TurnsModel) -> Response:
+    """Store turns that it had in a terminal, as those of its conversation, or of a new one."""
+    thread_id = await service.engine.store_turns(wanted, had.inner())
+    return Json({"thread_id": thread_id, "stored": len(had.turns)})
 
 
 @router.get("/jobs", responses={200: {"model": list[JobModel]}}, tags=["jobs"])

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         NewConversationModel,
         QuestionModel,
         StopModel,
+        TurnsModel,
     )
     from claude_comms.daemon.wire._values import (
         CheckModel,
@@ -109,6 +110,7 @@ __all__ = [
     "StopModel",
     "SubscribeParams",
     "TurnParams",
+    "TurnsModel",
     "UnsubscribeParams",
     "UsageModel",
     "UsageRowModel",
@@ -161,6 +163,7 @@ _HOMES = {
         "NewConversationModel",
         "QuestionModel",
         "StopModel",
+        "TurnsModel",
     ),
     "_values": (
         "CheckModel",

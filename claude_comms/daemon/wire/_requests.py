@@ -11,7 +11,7 @@ from claude_comms.daemon.wire._base import Asked, Id, Name, Text
 from claude_comms.events import EventFilter
 from claude_comms.jobs import JobRequest
 from claude_comms.jsonable import to_json_value
-from claude_comms.types import InstanceLimits, Pair, Question
+from claude_comms.types import InstanceLimits, Pair, Question, TerminalTurn, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +25,7 @@ __all__ = [
     "NewConversationModel",
     "QuestionModel",
     "StopModel",
+    "TurnsModel",
 ]
 
 _LONGEST_S = 7 * 86_400.0
@@ -192,6 +193,38 @@ class InstanceModel(Asked):
             "limits": None if self.limits is None else self.limits.inner(),
             "environment": self.environment,
         }
+
+
+class _SpentModel(Asked):
+    input_tokens: int = Field(default=0, ge=0, le=2**53)
+    output_tokens: int = Field(default=0, ge=0, le=2**53)
+    cache_read_tokens: int = Field(default=0, ge=0, le=2**53)
+    cache_write_tokens: int = Field(default=0, ge=0, le=2**53)
+    cost_usd: float | None = Field(default=None, ge=0, le=1e9)
+
+
+class _TerminalTurnModel(Asked):
+    question: Text
+    answer: Text
+    model: Name
+    stop_reason: Name
+    usage: _SpentModel = _SpentModel()
+    handle: str = Field(min_length=1, max_length=1000)
+
+
+class TurnsModel(Asked):
+    """Turns that an instance had in a terminal, as `types.TerminalTurn` has them."""
+
+    turns: tuple[_TerminalTurnModel, ...] = Field(min_length=1, max_length=10_000)
+
+    def inner(self) -> list[TerminalTurn]:
+        """The turns for an engine."""
+        return [
+            TerminalTurn(
+                turn.question, turn.answer, turn.model, turn.stop_reason, Usage(**turn.usage.model_dump()), turn.handle
+            )
+            for turn in self.turns
+        ]
 
 
 class NewConversationModel(Asked):

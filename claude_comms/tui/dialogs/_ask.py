@@ -73,6 +73,7 @@ class AskDialog(ModalScreen[Asked | None]):
         super().__init__()
         self._send = send
         self._sending = False
+        self._known: SuggestFromList | None = None
         self._heading = one_line(visible(heading))
         self._from = one_line(source)
         self._to = one_line(target)
@@ -96,6 +97,7 @@ class AskDialog(ModalScreen[Asked | None]):
     def on_mount(self) -> None:
         """Begin where something is missing."""
         self.query_one("#prompt" if self._to else "#target").focus()
+        self._complete()
 
     def on_input_submitted(self) -> None:
         """Enter in a name goes on to the next field."""
@@ -134,8 +136,12 @@ class AskDialog(ModalScreen[Asked | None]):
 
     def offer(self, names: Iterable[str]) -> None:
         """Complete the names of modules."""
+        self._known = SuggestFromList(names)
+        self._complete()
+
+    def _complete(self) -> None:
         for field in self.query(Input):
-            field.suggester = SuggestFromList(names)
+            field.suggester = self._known
 
     def action_cancel(self) -> None:
         """Ask nothing."""

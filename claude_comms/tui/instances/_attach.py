@@ -19,9 +19,8 @@ def attach(view: View[Any], instance_id: str) -> None:
     command = [sys.executable, "-P", "-m", "claude_comms", "attach-instance", instance_id]
     try:
         with view.monitor.suspend():
-            code = subprocess.run(command, check=False).returncode  # noqa: S603 - our own command
-            if code:
-                _wait_for_reader()
+            subprocess.run(command, check=False)  # noqa: S603 - our own command
+            _wait_for_reader()
     except SuspendNotSupported:
         view.complain(f"this terminal cannot be handed over. Elsewhere: claude-comms attach-instance {instance_id}")
 

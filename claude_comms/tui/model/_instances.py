@@ -155,7 +155,7 @@ def _tell(transcript: Transcript, event: Event) -> None:
 
 def _cost(data: Mapping[str, Any]) -> str:
     try:
-        return cost_line(usage_of(data["reply"]["usage"]), data["reply"].get("duration_ms"))
+        return cost_line(usage_of(data["reply"]["usage"]), data["reply"].get("duration_ms") or None)
     except (KeyError, TypeError, AttributeError):  # of another version
         return "complete"
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from claude_comms.background.backends.claude_code._backend import ClaudeCodeBackend, look_for_claude_code
 
 if TYPE_CHECKING:
-    from claude_comms.background.backends.claude_code._interactive import InteractiveSession, TerminalTurn
+    from claude_comms.background.backends.claude_code._interactive import InteractiveSession
 
-__all__ = ["ClaudeCodeBackend", "InteractiveSession", "TerminalTurn", "look_for_claude_code"]
+__all__ = ["ClaudeCodeBackend", "InteractiveSession", "look_for_claude_code"]
 
 
 def __getattr__(name: str) -> object:

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import subprocess
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from claude_comms.background.backends.claude_code._launch import Launch
@@ -24,7 +24,7 @@ from claude_comms.background.backends.claude_runtime.transcript import (
 )
 from claude_comms.errors import BackendUnavailableError
 from claude_comms.files import write_private
-from claude_comms.types import CLAUDE_CODE, Usage
+from claude_comms.types import CLAUDE_CODE, TerminalTurn, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,25 +35,13 @@ if TYPE_CHECKING:
     from claude_comms.background.backends.claude_runtime.confinement import Confinement
     from claude_comms.types import InstanceSpec, TurnRequest
 
-__all__ = ["InteractiveSession", "TerminalTurn", "turns_in"]
+__all__ = ["InteractiveSession", "turns_in"]
 
 _TERMINAL = ("TERM", "COLORTERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "NO_COLOR", "COLUMNS", "LINES")
 """What a program on a terminal must know beside the usual variables."""
 _COMMANDS = ("<command-", "<local-command-", "<bash-", "[Request interrupted")
 """How rows begin that a person has not said to the model."""
 _WHOLE = ("end_turn", "stop_sequence")
-
-
-@dataclass(frozen=True, slots=True)
-class TerminalTurn:
-    """A question that was typed, and its complete answer. `handle` finds the session up to here."""
-
-    question: str
-    answer: str
-    model: str
-    stop_reason: str
-    usage: Usage
-    handle: str
 
 
 class InteractiveSession:
@@ -197,7 +185,8 @@ def _spent(rows: Iterable[Mapping[str, Any]]) -> Usage:
             cache_write_tokens=usage.get("cache_creation_input_tokens") or 0,
             cost_usd=0.0,
         )
-    return total
+    # What it costs is for whoever stores it to say: Claude Code writes down tokens only.
+    return replace(total, cost_usd=None)
 
 
 def _environment(usual: Mapping[str, str]) -> dict[str, str]:
