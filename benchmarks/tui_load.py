@@ -275,6 +275,7 @@ def measure(settings: Settings, targets: list[str], screen: Screen, bare: Screen
     time.sleep(10)
     print(f"{'minute':>7} {'events/s':>9} {'monitor':>9} {'its CPU':>8}   daemon's CPU")
     reader = Reader(screen, bare, len(targets))
+    asked = ROUNDS_AHEAD
     memory: list[tuple[float, float]] = []
     began = time.perf_counter()
     daemon_process = psutil.Process(daemon.pid)
@@ -284,7 +285,9 @@ def measure(settings: Settings, targets: list[str], screen: Screen, bare: Screen
         reader.press_keys(time.perf_counter() + min(55, minutes * 60 - past_s))
         cpu, daemon_cpu = process.cpu_percent(), daemon_process.cpu_percent()
         rate = asyncio.run(events_a_second(settings))
-        asyncio.run(ask(settings, targets, 1))
+        needed = ROUNDS_AHEAD + int((time.perf_counter() - began) / ANSWER_S)
+        asyncio.run(ask(settings, targets, needed - asked))
+        asked = needed
         memory.append(((time.perf_counter() - began) / 60, process.memory_info().rss / 2**20))
         minute, size_mb = memory[-1]
         print(f"{minute:7.1f} {rate:9,.0f} {size_mb:7.1f}MB {cpu:7.0f}% {daemon_cpu:7.0f}%", flush=True)

@@ -319,7 +319,9 @@ class ListTable(LineView, Generic[Item], can_focus=True):
                 plain = " "
             else:
                 plain += f"{said} "
-        return Strip([*segments, Segment(plain, base)]).adjust_cell_length(width, base).crop(0, width)
+        strip = Strip([*segments, Segment(plain, base)]).adjust_cell_length(width - 1, base).crop(0, width - 1)
+        # The last column is the scroll bar's. Rich keeps 16,384 segments that were cut in two; so these are not.
+        return Strip([*strip, Segment(" ", base)], width)
 
     def _shown(self, cells: Sequence[Cell]) -> list[Cell]:
         total = self.size.width

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.segment import Segment
 from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
@@ -127,6 +128,23 @@ async def test_a_key_draws_the_two_rows_it_moves_between_and_not_all_that_have_c
         assert moved(1) == {1, 2}
         assert moved(1) == {2, 3}
         assert moved(-1) == {2, 3}
+
+
+async def test_rows_are_not_cut_by_the_scroll_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut: set[str] = set()
+    split = Segment.split_cells
+
+    def counted(self: Segment, at: int) -> tuple[Segment, Segment]:
+        cut.add(self.text)
+        return split(self, at)
+
+    monkeypatch.setattr(Segment, "split_cells", counted)
+    async with driven(BoardEngine(*(info(number) for number in range(60)))) as pilot:
+        assert shown_view(pilot).table.show_vertical_scrollbar
+        cut.clear()
+        await pilot.press("j", "j", "j", "k")
+        await pilot.pause()
+        assert not cut
 
 
 async def test_a_click_on_a_key_presses_it() -> None:
