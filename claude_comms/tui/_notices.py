@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Literal
 
-from claude_comms.text import visible
+from claude_comms.text import one_line, visible
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -34,5 +34,7 @@ def notify(
 
 def in_lines(text: str, width: int, most: int) -> str:
     """`text` as one paragraph, of which no more is left than `most` lines of `width` columns hold."""
-    lines = textwrap.wrap(visible(text), max(8, width), max_lines=most, placeholder=" …", break_on_hyphens=False)
+    lines = textwrap.wrap(
+        one_line(visible(text)), max(8, width), max_lines=most, placeholder=" …", break_on_hyphens=False
+    )
     return " ".join(lines)
