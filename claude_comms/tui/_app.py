@@ -186,9 +186,9 @@ class MonitorApp(App[int]):
         self.world.events.version += 1  # other rows are listed
         focus.level = levels[(levels.index(focus.level) + 1) % len(levels)]
         means = {
-            FocusLevel.EVERYTHING: "all events are listed, those held back among them",
-            FocusLevel.ATTENTION: "what interrupts is listed; g shows a digest of the rest",
-            FocusLevel.CRITICAL: "only what is critical is listed; g shows a digest of the rest",
+            FocusLevel.EVERYTHING: "all events are listed again",
+            FocusLevel.ATTENTION: "what interrupts is listed, g tells the rest",
+            FocusLevel.CRITICAL: "what is critical is listed, g tells the rest",
         }[focus.level]
         if focus.level is FocusLevel.EVERYTHING:
             self.world.events.digest()

@@ -30,7 +30,7 @@ _ORDERS_EVERY_S = 1.0
 """Rows that change places all the time cannot be read."""
 _DRAWS_EVERY_S = 0.2
 _LATEST_ENTRIES = 20
-_EMPTY = "No instances. Press n to ask somebody something: one comes with it."
+_EMPTY = "No instances. Press n to ask somebody something."
 _LOADING = "Loading …"
 
 
