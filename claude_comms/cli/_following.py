@@ -11,7 +11,7 @@ from claude_comms.cli._moments import ALL_THAT_IS_KEPT, Since, read_since
 from claude_comms.cli._narrator import Narrator
 from claude_comms.cli._reader import while_read
 from claude_comms.cli._sources import open_registry
-from claude_comms.events import EventFilter, Focus, Missed
+from claude_comms.events import EventFilter, Focus, Missed, Priority
 from claude_comms.settings import Settings
 from claude_comms.types import InstanceState
 
@@ -29,7 +29,7 @@ _PIECES = "turn.delta"
 _DIGEST_EVERY_S = 60.0
 
 
-def monitor(wanted: str, since: str | None, focus: str, *, no_daemon: bool, as_json: bool) -> None:
+def monitor(wanted: str, since: str | None, focus: str, priority: str, *, no_daemon: bool, as_json: bool) -> None:
     """All events of an instance from `since` on, and those to come until it has stopped."""
     begin, focused = read_since(since), Focus(focus, every_s=_DIGEST_EVERY_S)
     with managing(no_daemon=no_daemon) as instances:
@@ -43,10 +43,13 @@ def monitor(wanted: str, since: str | None, focus: str, *, no_daemon: bool, as_j
         if ended and not _end_is_kept(info.instance_id):
             return
         with engine.follow(mine, after=0 if ended else begin.cursor) as events:
-            _show(events, begin, focused, as_json=as_json, several=False, last=_ends(info.instance_id))
+            least = Priority(priority)
+            _show(events, begin, focused, least, as_json=as_json, several=False, last=_ends(info.instance_id))
 
 
-def listen(module: str, since: str | None, focus: str, *, deltas: bool, no_daemon: bool, as_json: bool) -> None:
+def listen(
+    module: str, since: str | None, focus: str, priority: str, *, deltas: bool, no_daemon: bool, as_json: bool
+) -> None:
     """What `module` asks and is asked from now on, or from `since` on, until Ctrl-C."""
     begin = read_since(since) if since is not None else None
     focused = Focus(focus, every_s=_DIGEST_EVERY_S)
@@ -57,7 +60,7 @@ def listen(module: str, since: str | None, focus: str, *, deltas: bool, no_daemo
         with engine.follow(wanted, after=begin.cursor if begin is not None else None) as events:
             if not as_json:
                 console.note(f"listening to {module}; Ctrl-C ends it")
-            _show(events, begin or ALL_THAT_IS_KEPT, focused, as_json=as_json, several=True)
+            _show(events, begin or ALL_THAT_IS_KEPT, focused, Priority(priority), as_json=as_json, several=True)
 
 
 def _end_is_kept(instance_id: str) -> bool:
@@ -78,6 +81,7 @@ def _show(
     events: Iterable[Event | Missed],
     begin: Since,
     focus: Focus,
+    least: Priority,
     *,
     as_json: bool,
     several: bool,
@@ -90,7 +94,7 @@ def _show(
             if isinstance(event, Missed):
                 _tell_missed(event, narrator, as_json=as_json)
                 continue
-            if begin.holds(event) and focus.pass_on(event):
+            if begin.holds(event) and event.priority.reaches(least) and focus.pass_on(event):
                 _tell(event, narrator, as_json=as_json)
             if not as_json and (digest := focus.due()) is not None:
                 narrator.digest(digest)

@@ -135,6 +135,7 @@ def monitor_instance(
     id_: options.InstanceId = None,
     since: options.Since = None,
     focus: options.Focus = options.FocusLevel.EVERYTHING,
+    priority: options.Priority = options.Least.LOW,
     no_daemon: options.NoDaemonAtAll = False,
     as_json: options.AsJsonLines = False,
 ) -> None:
@@ -142,7 +143,14 @@ def monitor_instance(
     from claude_comms.cli._following import monitor
     from claude_comms.cli._sources import pick_id
 
-    monitor(pick_id(first, id_, see="list-instances"), since, focus.value, no_daemon=no_daemon, as_json=as_json)
+    monitor(
+        pick_id(first, id_, see="list-instances"),
+        since,
+        focus.value,
+        priority.value,
+        no_daemon=no_daemon,
+        as_json=as_json,
+    )
 
 
 def listen_module(
@@ -160,6 +168,7 @@ def listen_module(
     ] = False,
     since: options.SinceNow = None,
     focus: options.Focus = options.FocusLevel.EVERYTHING,
+    priority: options.Priority = options.Least.LOW,
     no_daemon: options.NoDaemonAtAll = False,
     as_json: options.AsJsonLines = False,
 ) -> None:
@@ -168,7 +177,7 @@ def listen_module(
     from claude_comms.cli._sources import pick_one
 
     name = pick_one(first, module, what="module", option="--module", see="list-modules")
-    listen(name, since, focus.value, deltas=deltas, no_daemon=no_daemon, as_json=as_json)
+    listen(name, since, focus.value, priority.value, deltas=deltas, no_daemon=no_daemon, as_json=as_json)
 
 
 def pause_instance(

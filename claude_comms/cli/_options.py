@@ -129,6 +129,21 @@ Focus = Annotated[
     typer.Option("--focus", help="Show at once what calls for that; count the rest."),
 ]
 
+
+class Least(StrEnum):
+    """Of what priority an event has to be; the same as `claude_comms.events.Priority`."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+Priority = Annotated[
+    Least,
+    typer.Option("--priority", help="Only what matters so much, or more."),
+]
+
 Backend = Annotated[
     str | None,
     typer.Option(

@@ -171,6 +171,10 @@ def _conditions(wanted: EventFilter | None) -> tuple[list[str], list[str]]:
     if wanted.module is not None:
         conditions.append("'/' || namespace || '/' GLOB ?")
         values.append(f"*/{_exactly(wanted.module)}/*")
+    if wanted.priority is not Priority.LOW:
+        enough = [priority for priority in Priority if priority.reaches(wanted.priority)]
+        conditions.append(f"priority IN ({', '.join('?' * len(enough))})")
+        values += map(str, enough)
     for column, value in (("instance_id", wanted.instance_id), ("turn_id", wanted.turn_id)):
         if value is not None:
             conditions.append(f"{column} = ?")

@@ -14,7 +14,7 @@ from claude_comms.events import FocusLevel
 from claude_comms.tui._bar import Banner, TopBar
 from claude_comms.tui._colours import COLOURS
 from claude_comms.tui._commands import MonitorCommands
-from claude_comms.tui._digest import digest_text
+from claude_comms.tui._digest import digest_line, digest_text
 from claude_comms.tui._keys import KeyLine
 from claude_comms.tui._notices import notify
 from claude_comms.tui._pane import TranscriptPane
@@ -138,7 +138,9 @@ class MonitorApp(App[int]):
         if not changed and now - self._shown_at < _AT_LEAST_EVERY_S:
             return
         self._shown_at = now
-        self.world.events.tick()
+        digest = self.world.events.tick()
+        if digest is not None:
+            notify(self, digest_line(digest))
         self.query_one(TopBar).show_state(self.world, self.feed)
         self.view.bring_up_to_date(changed=changed)
         self._alarm(now)
@@ -198,9 +200,9 @@ class MonitorApp(App[int]):
     def action_digest(self) -> None:
         """What was held back, in a few lines."""
         self.world.events.digest()
-        self.push_screen(
-            ReadingScreen("Held back by the focus", digest_text(self.world.events.digests, self.size.width))
-        )
+        self.world.events.were_read()
+        said = digest_text(self.world.events.digests, self.size.width)
+        self.push_screen(ReadingScreen("Held back by the focus", said))
 
     def action_help(self) -> None:
         """All keys."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from claude_comms.text import shorten, visible
+from claude_comms.tui._figures import clock
 from claude_comms.tui.model import words_of
 
 if TYPE_CHECKING:
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
 
     from claude_comms.events import Digest, DigestLine
 
-__all__ = ["digest_text"]
+__all__ = ["digest_line", "digest_text"]
+
+_KINDS_TOLD = 2
 
 
 _WIDEST, _FRAME, _INDENT = 90, 8, 12
@@ -29,8 +32,18 @@ def digest_text(digests: Iterable[Digest], screen_width: int) -> str:
     return "\n\n".join(_one(digest, min(_WIDEST, screen_width) - _FRAME) for digest in reversed(found))
 
 
+def digest_line(digest: Digest) -> str:
+    """What was held back, for a notice."""
+    kinds = ", ".join(f"{line.count:,} {line.type}" for line in digest.lines[:_KINDS_TOLD])
+    return shorten(
+        f"{digest.count:,} events held back: {kinds}{' …' if len(digest.lines) > _KINDS_TOLD else ''} (g)", 120
+    )
+
+
 def _one(digest: Digest, width: int) -> str:
-    lines = [f"{digest.count:,} events, {digest.first_seq} to {digest.last_seq}"]
+    newest = max((event.time for line in digest.lines for event in line.latest), default=None)
+    until = "" if newest is None else f", the last at {clock(newest)}"
+    lines = [f"{digest.count:,} events, {digest.first_seq} to {digest.last_seq}{until}"]
     for line in digest.lines:
         mark = "!" if line.attention else " "
         where = line.namespace.replace("/", " → ")

@@ -10,14 +10,15 @@ import anyio
 from claude_comms.daemon import wire
 from claude_comms.daemon.server._answers import internal_error
 from claude_comms.errors import ClaudeCommsError, PoolExhaustedError
-from claude_comms.events import Event
+from claude_comms.events import Event, Focus, FocusLevel
 from claude_comms.types import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from claude_comms.daemon.server._service import Service
-    from claude_comms.events import EventFilter
+    from claude_comms.daemon.wire import FocusedFilterModel
+    from claude_comms.events import Digest
 
 __all__ = ["Feeds"]
 
@@ -43,7 +44,7 @@ class Feeds:
         name = new_id("s")
         after = self._service.bus.last_seq if wanted.after is None else wanted.after
         entered, announced = anyio.Event(), anyio.Event()
-        task = asyncio.create_task(self._follow(name, wanted.filter.inner(), after, entered, announced))
+        task = asyncio.create_task(self._follow(name, wanted.filter, after, entered, announced))
         self._tasks[name] = task
         task.add_done_callback(lambda _: self._tasks.pop(name, None))
         await entered.wait()
@@ -72,15 +73,19 @@ class Feeds:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(
-        self, name: str, wanted: EventFilter, after: int, entered: anyio.Event, announced: anyio.Event
+        self, name: str, wanted: FocusedFilterModel, after: int, entered: anyio.Event, announced: anyio.Event
     ) -> None:
         reason = "the daemon stops"
+        focus = Focus(wanted.focus)
+        digesting = asyncio.create_task(self._digest(name, focus, wanted.digest_s, announced))
         try:
-            async with self._service.engine.follow(wanted, after=after) as events:
+            async with self._service.engine.follow(wanted.inner(), after=after) as events:
                 entered.set()
                 await announced.wait()
                 async for event in events:
                     if isinstance(event, Event):
+                        if not focus.pass_on(event):
+                            continue
                         await self._notify("event", {"subscription": name, "event": event.as_cloudevent()})
                     else:
                         facts = {"first": event.first, "last": event.last, "reason": event.reason}
@@ -93,5 +98,33 @@ class Feeds:
             reason = internal_error(error)["message"]
         finally:
             entered.set()
+            digesting.cancel()
         await announced.wait()
         await self._notify("ended", {"subscription": name, "reason": reason})
+
+    async def _digest(self, name: str, focus: Focus, every_s: float, announced: anyio.Event) -> None:
+        """Tell in a few lines, every so often, what the focus has held back."""
+        await announced.wait()
+        while focus.level is not FocusLevel.EVERYTHING:
+            await asyncio.sleep(every_s)
+            digest = focus.digest()
+            if digest is not None:
+                try:
+                    await self._notify("digest", {"subscription": name, **_told(digest)})
+                except ConnectionError:
+                    return  # the client is gone
+
+
+def _told(digest: Digest) -> dict[str, Any]:
+    lines = [
+        {
+            "type": line.type,
+            "namespace": line.namespace,
+            "count": line.count,
+            "attention": line.attention,
+            "texts": list(line.texts),
+        }
+        for line in digest.lines
+    ]
+    facts = {"count": digest.count, "load": digest.load, "first": digest.first_seq, "last": digest.last_seq}
+    return {**facts, "left_out": digest.left_out, "lines": lines}

@@ -6,7 +6,6 @@ from fastapi import Header, Path, Query
 from pydantic import AwareDatetime, Field
 
 from claude_comms.daemon.wire import FilterModel
-from claude_comms.events import EventFilter
 
 __all__ = [
     "Accept",
@@ -48,10 +47,6 @@ class EventsQuery(FilterModel):
 
     after: int | None = Field(default=None, ge=0, le=2**63 - 1)
     limit: int = Field(default=1000, ge=1, le=10_000)
-
-    def inner(self) -> EventFilter:
-        """The filter for a bus."""
-        return EventFilter(**{name: getattr(self, name) for name in FilterModel.model_fields})
 
 
 def wants_stream(accept: str | None) -> bool:

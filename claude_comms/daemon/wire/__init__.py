@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from claude_comms.daemon.wire._requests import (
         FilterModel,
+        FocusedFilterModel,
         InstanceModel,
         JobRequestModel,
         LimitsModel,
@@ -90,6 +91,7 @@ __all__ = [
     "ConversationModel",
     "EventModel",
     "FilterModel",
+    "FocusedFilterModel",
     "HealthModel",
     "HelloParams",
     "InstanceInfoModel",
@@ -156,6 +158,7 @@ _HOMES = {
     ),
     "_requests": (
         "FilterModel",
+        "FocusedFilterModel",
         "InstanceModel",
         "JobRequestModel",
         "LimitsModel",

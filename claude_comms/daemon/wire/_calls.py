@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from claude_comms.daemon.wire._base import Asked, Id
-from claude_comms.daemon.wire._requests import FilterModel, QuestionModel
+from claude_comms.daemon.wire._requests import FocusedFilterModel, QuestionModel
 
 __all__ = [
     "INTERNAL_ERROR",
@@ -69,7 +69,7 @@ class TurnParams(Asked):
 class SubscribeParams(Asked):
     """Which events to follow, and from where: after a cursor, or from now on."""
 
-    filter: FilterModel = FilterModel()
+    filter: FocusedFilterModel = FocusedFilterModel()
     after: int | None = Field(default=None, ge=0, le=2**63 - 1)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from claude_comms.daemon.wire._base import Asked, Id, Name, Text
-from claude_comms.events import EventFilter
+from claude_comms.events import EventFilter, FocusLevel, Priority
 from claude_comms.jobs import JobRequest
 from claude_comms.jsonable import to_json_value
 from claude_comms.types import InstanceLimits, Pair, Question, TerminalTurn, Usage
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FilterModel",
+    "FocusedFilterModel",
     "InstanceModel",
     "JobRequestModel",
     "LimitsModel",
@@ -256,12 +257,13 @@ class FilterModel(Asked):
     module: _Label = None
     instance_id: _Key = None
     turn_id: _Key = None
+    priority: Priority = Priority.LOW
 
     @classmethod
     def of(cls, wanted: EventFilter | None) -> FilterModel:
         """`wanted` as it is sent."""
         wanted = wanted or EventFilter()
-        return cls(**{name: getattr(wanted, name) for name in cls.model_fields})
+        return cls(**{name: getattr(wanted, name) for name in FilterModel.model_fields})
 
     def as_json(self) -> dict[str, Any]:
         """The filter as JSON values, without what was left out. Also fits as query parameters of ``/v1/events``."""
@@ -269,4 +271,11 @@ class FilterModel(Asked):
 
     def inner(self) -> EventFilter:
         """The filter for a bus."""
-        return EventFilter(**{name: getattr(self, name) for name in type(self).model_fields})
+        return EventFilter(**{name: getattr(self, name) for name in FilterModel.model_fields})
+
+
+class FocusedFilterModel(FilterModel):
+    """Which events are wanted, and which of those at once: the others come as digests, every so often."""
+
+    focus: FocusLevel = FocusLevel.EVERYTHING
+    digest_s: float = Field(default=60.0, ge=1, le=86_400)

@@ -22,7 +22,7 @@ import anyio
 import pytest
 
 from claude_comms.errors import ClaudeCommsError, ConfigError
-from claude_comms.events import EventFilter, Missed, NewEvent
+from claude_comms.events import EventFilter, Missed, NewEvent, Priority
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -197,6 +197,9 @@ class EventBusConformance:
             (EventFilter(module="arango"), []),
             (EventFilter(instance_id="i_1"), [1, 3]),
             (EventFilter(turn_id="t_1"), [1, 4]),
+            (EventFilter(priority=Priority.NORMAL), [0, 2, 3, 4]),
+            (EventFilter(priority=Priority.HIGH), [4]),
+            (EventFilter(priority=Priority.CRITICAL, types=("turn.*",)), []),
             (EventFilter(types=("turn.*",), module="arangodb", turn_id="t_1"), [1]),
             (EventFilter(subjects=("[c]_1", "c?1", "c_[*")), [4]),
         ],

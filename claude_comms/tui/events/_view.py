@@ -116,6 +116,11 @@ class EventsView(View[Event | Missed]):
         follows = "following" if table.at_end else "not following (End)"
         focus, held = events.focus.level, events.focus.held_back
         held_back = f" · focus {focus}: {held:,} held back (g)" if focus != "everything" else ""
+        if events.unread:
+            digests = f"{events.unread} unread digest{'s' if events.unread > 1 else ''}"
+            held_back = (
+                f" · {focus}: {held:,} held back, {digests} (g)" if focus != "everything" else f" · {digests} (g)"
+            )
         unknown = EventQuery.parse(self.filter_text).unknown
         if unknown:
             held_back = f" · no priority is called {unknown[-1]!r}: low, normal, high, critical"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from claude_comms.events import Digest, Focus, FocusLevel, Missed, Priority
+from claude_comms.events import Digest, DigestLine, Focus, FocusLevel, Missed, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,6 +27,9 @@ _LONGEST_TEXT = 1_000
 _DEEPEST = 4
 _MOST_ITEMS = 30
 _DIGEST_EVERY_S = 300.0
+_MOST_DIGESTS = 5
+_MOST_LINES = 200
+_LATEST = 5
 
 
 class EventList:
@@ -38,7 +41,9 @@ class EventList:
 
     def __init__(self, clock: Callable[[], float], *, most: int = _MOST, most_low: int = _MOST_LOW) -> None:
         self.focus = Focus(FocusLevel.EVERYTHING, every_s=_DIGEST_EVERY_S, clock=clock)
-        self.digests: deque[Digest] = deque(maxlen=5)
+        self.digests: deque[Digest] = deque()
+        self.unread = 0
+        """How many of the newest digests nobody has looked at. Where they are too many, the oldest become one."""
         self.gaps: deque[Missed] = deque(maxlen=_MOST_GAPS)
         self.seen = 0
         """All that have come."""
@@ -84,8 +89,42 @@ class EventList:
     def _kept_digest(self, digest: Digest | None) -> Digest | None:
         if digest is not None:
             self.digests.append(digest)
+            self.unread += 1
             self.version += 1
+            if len(self.digests) > _MOST_DIGESTS:
+                first = self.digests.popleft()
+                if self.unread > _MOST_DIGESTS:
+                    self.digests[0] = _together(first, self.digests[0])
+                    self.unread = _MOST_DIGESTS
         return digest
+
+    def were_read(self) -> None:
+        """Somebody has looked at the digests."""
+        self.unread = 0
+        self.version += 1
+
+
+def _together(one: Digest, other: Digest) -> Digest:
+    """Two digests, one after the other, as one."""
+    lines = {(line.type, line.namespace): line for line in one.lines}
+    for line in other.lines:
+        known = lines.get((line.type, line.namespace))
+        lines[line.type, line.namespace] = line if known is None else _joined(known, line)
+    kept = sorted(lines.values(), key=lambda line: (not line.attention, -line.count))
+    left_out = one.left_out + other.left_out + sum(line.count for line in kept[_MOST_LINES:])
+    return Digest(
+        one.count + other.count,
+        one.load + other.load,
+        tuple(kept[:_MOST_LINES]),
+        one.first_seq,
+        other.last_seq,
+        left_out,
+    )
+
+
+def _joined(one: DigestLine, other: DigestLine) -> DigestLine:
+    latest, texts = (*one.latest, *other.latest), (*one.texts, *other.texts)
+    return replace(other, count=one.count + other.count, latest=latest[-_LATEST:], texts=texts[-_LATEST:])
 
 
 def _place(row: Event | Missed) -> int:

@@ -71,7 +71,7 @@ class EventQuery:
     def fits(self, event: Event) -> bool:
         """Whether `event` is to be listed."""
         return (
-            _ORDER.index(event.priority) >= _ORDER.index(self.least)
+            event.priority.reaches(self.least)
             and self.wanted.fits(event)
             and all(_names(event, wanted) for wanted in self.ids)
             and (not self.words or contains_all(self.words, _text(event)))

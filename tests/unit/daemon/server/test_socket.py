@@ -331,3 +331,43 @@ async def test_questions_of_one_client_are_bounded(tmp_path: Path) -> None:
         error = (await client.answer(numbers[2]))["error"]
 
     assert error["data"]["type"] == "PoolExhaustedError"
+
+
+# --- focus -------------------------------------------------------------------------------------
+
+
+async def test_a_subscription_takes_a_least_priority(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon, talking(daemon) as client:
+        await client.call("subscribe", filter={"priority": "high", "namespaces": ["marker/*"]})
+        await daemon.bus.publish(news("turn.delta"), news("turn.completed"), news("turn.failed"))
+        [note] = await client.noted(1)
+        assert note["params"]["event"]["type"] == "turn.failed"
+        refused = await client.call("subscribe", filter={"priority": "loud"})
+        assert refused["code"] == -32602
+
+
+async def test_a_focused_subscription_tells_at_once_what_calls_for_it_and_the_rest_in_a_digest(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon, talking(daemon) as client:
+        told = await client.call("subscribe", filter={"focus": "attention", "digest_s": 1})
+        await daemon.bus.publish(news("job.done"), news("turn.completed"), news("turn.failed"), news("turn.completed"))
+        event, digest = await client.noted(2)
+        assert event["params"]["event"]["type"] == "turn.failed"
+        assert digest["method"] == "digest"
+        facts = digest["params"]
+        assert facts["subscription"] == told["subscription"]
+        seqs = [one.seq for one in await daemon.bus.read() if one.type in ("job.done", "turn.completed")]
+        assert (facts["count"], facts["first"], facts["last"]) == (3, min(seqs), max(seqs))
+        lines = [(line["type"], line["count"], line["attention"]) for line in facts["lines"]]
+        assert lines == [("job.done", 1, True), ("turn.completed", 2, False)]
+
+
+async def test_only_what_is_critical_passes_the_narrowest_focus(tmp_path: Path) -> None:
+    async with running(tmp_path) as daemon, talking(daemon) as client:
+        await client.call("subscribe", filter={"focus": "critical"})
+        await daemon.bus.publish(news("turn.failed"), news("budget.exceeded"))
+        [note] = await client.noted(1)
+        assert note["params"]["event"]["type"] == "budget.exceeded"
+
+
+def news(kind: str) -> NewEvent:
+    return NewEvent(kind, "c_1", "marker/arangodb")
