@@ -5,10 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 
-__all__ = ["fence", "one_line", "printable", "sentence", "shorten"]
+__all__ = ["fence", "one_line", "printable", "sentence", "shorten", "visible"]
 
 # C0 and C1 controls without tab and newline; bidirectional overrides and isolates; lone surrogates.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+# What nobody sees and what makes two texts look alike, or turns the order of a line around: marks of direction, blanks
+# without width, invisible operators, tags. Joiners (U+200C, U+200D) stay: scripts and emoji are written with them.
+_UNSEEN = re.compile(
+    "[\u00ad\u061c\u180e\u200b\u200e\u200f\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_BREAKS = str.maketrans({"\u2028": "\n", "\u2029": "\n"})
 
 
 def fence(label: str, text: str) -> str:
@@ -32,6 +39,15 @@ def printable(text: str) -> str:
     Tabs and newlines stay; a carriage return before a newline goes.
     """
     return _UNSAFE.sub("", text)
+
+
+def visible(text: str) -> str:
+    """`text` made printable, and without what is not seen: for a screen, on which it is compared by eye.
+
+    Line and paragraph separators (U+2028, U+2029) become newlines. Not for what is stored or sent on: there these marks
+    may be meant.
+    """
+    return _UNSEEN.sub("", printable(text.translate(_BREAKS)))
 
 
 def one_line(text: str) -> str:

@@ -108,7 +108,7 @@ class Focus:
 
     def pass_on(self, event: Event) -> bool:
         """Whether `event` is to be shown now; else it is kept for the digest."""
-        if self._passes(event):
+        if self.passes(event):
             return True
         self._hold_back(event)
         return False
@@ -137,7 +137,8 @@ class Focus:
         self._forget()
         return digest
 
-    def _passes(self, event: Event) -> bool:
+    def passes(self, event: Event) -> bool:
+        """Whether the level lets `event` through; nothing is kept for the digest."""
         if self._level is FocusLevel.EVERYTHING or event.priority is Priority.CRITICAL:
             return True
         if self._level is FocusLevel.CRITICAL:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -10,11 +11,12 @@ from textual.binding import Binding, BindingType
 from textual.widgets import ContentSwitcher
 
 from claude_comms.events import FocusLevel
-from claude_comms.text import printable
 from claude_comms.tui._bar import Banner, TopBar
+from claude_comms.tui._colours import COLOURS
 from claude_comms.tui._commands import MonitorCommands
 from claude_comms.tui._digest import digest_line, digest_text
 from claude_comms.tui._keys import KeyLine
+from claude_comms.tui._notices import notify
 from claude_comms.tui._pane import TranscriptPane
 from claude_comms.tui._view import Desk, View
 from claude_comms.tui.conversations import ConversationsView
@@ -39,7 +41,8 @@ __all__ = ["MonitorApp"]
 _FRAME_S = 0.1
 _AT_LEAST_EVERY_S = 1.0
 """Ages and rates change when nothing happens, too."""
-_ALARMS_EVERY_S = 2.0
+_ALARMS_EVERY_S, _CRITICAL_EVERY_S = 8.0, 2.0
+"""So that one notice has gone when the next one comes."""
 _TIDIES_EVERY_S = 5.0
 _VIEWS: dict[str, type[View[object]]] = {
     "instances": InstancesView,
@@ -67,9 +70,11 @@ class MonitorApp(App[int]):
         ),
         Binding("f", "focus_level", "Focus", show=False),
         Binding("g", "digest", "Digest", show=False),
-        Binding("question_mark,f1", "help", "Help", key_display="?"),
         Binding("ctrl+t", "light_or_dark", "Light or dark", show=False),
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("f1", "help", "Help", key_display="F1"),
         Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", "Quit", show=False),
     ]
 
     def __init__(
@@ -81,7 +86,8 @@ class MonitorApp(App[int]):
         theme: str = _THEMES[0],
         tidy: Callable[[], object] | None = None,
     ) -> None:
-        super().__init__()
+        # Without colours the terminal's own two are taken: greys instead of colours cannot be told from each other.
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.world = World(clock)
         self.feed = Feed(engine, self.world, changed=self._connection_changed)
         self.desk = Desk(engine, self.world, self.feed, settings)
@@ -89,6 +95,10 @@ class MonitorApp(App[int]):
         self._engine = engine
         self._tidy = tidy
         self._shown_at = self._alarmed_at = float("-inf")
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """The monitor's colours beside those of the theme."""
+        return COLOURS[self.current_theme.dark]
 
     def compose(self) -> ComposeResult:
         """The bar, the banner, a screen, the keys."""
@@ -130,24 +140,23 @@ class MonitorApp(App[int]):
         self._shown_at = now
         digest = self.world.events.tick()
         if digest is not None:
-            self.notify(digest_line(digest), markup=False, timeout=6)
+            notify(self, digest_line(digest))
         self.query_one(TopBar).show_state(self.world, self.feed)
         self.view.bring_up_to_date(changed=changed)
         self._alarm(now)
 
     def _alarm(self, now: float) -> None:
         """Say what cannot wait; several at once in one go."""
-        if now - self._alarmed_at < _ALARMS_EVERY_S:
+        critical = self.world.critical_alarm
+        if now - self._alarmed_at < (_CRITICAL_EVERY_S if critical else _ALARMS_EVERY_S):
             return
         alarm = self.world.alarm()
         if alarm is None:
             return
         self._alarmed_at = now
         more = f" (and {alarm.count - 1} more)" if alarm.count > 1 else ""
-        self.notify(
-            printable(f"{alarm.words}{more}"), title=alarm.type, markup=False, timeout=8,
-            severity="error" if alarm.critical else "warning",
-        )  # fmt: skip
+        severity = "error" if alarm.critical else "warning"
+        notify(self, alarm.words, severity, title=f"{alarm.type}{more}", most_lines=2)
 
     def _connection_changed(self) -> None:
         if self.is_running:
@@ -176,20 +185,24 @@ class MonitorApp(App[int]):
         """Let less through, or everything again."""
         levels = list(FocusLevel)
         focus = self.world.events.focus
+        self.world.events.version += 1  # other rows are listed
         focus.level = levels[(levels.index(focus.level) + 1) % len(levels)]
         means = {
-            FocusLevel.EVERYTHING: "all events are listed",
-            FocusLevel.ATTENTION: "what interrupts is listed; g shows a digest of the rest",
-            FocusLevel.CRITICAL: "only what is critical is listed; g shows a digest of the rest",
+            FocusLevel.EVERYTHING: "all events are listed again",
+            FocusLevel.ATTENTION: "what interrupts is listed, g tells the rest",
+            FocusLevel.CRITICAL: "what is critical is listed, g tells the rest",
         }[focus.level]
-        self.notify(f"Focus {focus.level}: {means}.", markup=False, timeout=4)
+        if focus.level is FocusLevel.EVERYTHING:
+            self.world.events.digest()
+        notify(self, f"Focus {focus.level}: {means}.")
         self._shown_at = float("-inf")
 
     def action_digest(self) -> None:
         """What was held back, in a few lines."""
         self.world.events.digest()
         self.world.events.were_read()
-        self.push_screen(ReadingScreen("Held back by the focus", digest_text(self.world.events.digests)))
+        said = digest_text(self.world.events.digests, self.size.width)
+        self.push_screen(ReadingScreen("Held back by the focus", said))
 
     def action_help(self) -> None:
         """All keys."""

@@ -8,13 +8,14 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Static
 
-from claude_comms.text import one_line, shorten
+from claude_comms.text import one_line, shorten, visible
 from claude_comms.tui.feed import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from textual.app import ComposeResult
+    from textual.events import Resize
 
     from claude_comms.tui.feed import Feed
     from claude_comms.tui.model import World
@@ -22,10 +23,24 @@ if TYPE_CHECKING:
 __all__ = ["Banner", "TopBar"]
 
 
+_WIDE, _NARROW = 100, 66
+
+
 class _Tab(Static):
     def __init__(self, number: int, title: str, view: str) -> None:
-        super().__init__(f" {number} {title} ", markup=False, id=f"tab-{view}")
+        super().__init__(markup=False, id=f"tab-{view}")
         self.view = view
+        self._number, self._title = number, title
+        self.show_in(_WIDE)
+
+    def show_in(self, width: int) -> None:
+        """Say as much as a screen of `width` columns has room for: the number is enough to press."""
+        if width >= _WIDE:
+            self.update(f" {self._number} {self._title} ")
+        elif width >= _NARROW or self.has_class("current"):
+            self.update(f"{self._number} {self._title} ")
+        else:
+            self.update(f"{self._number} ")
 
     def on_click(self) -> None:
         self.post_message(TopBar.Picked(self.view))
@@ -56,6 +71,12 @@ class TopBar(Horizontal):
         """Mark the screen that is shown."""
         for tab in self.query(_Tab):
             tab.set_class(tab.view == view, "current")
+            tab.show_in(self.size.width)
+
+    def on_resize(self, event: Resize) -> None:
+        """More room, or less."""
+        for tab in self.query(_Tab):
+            tab.show_in(event.size.width)
 
     def show_state(self, world: World, feed: Feed) -> None:
         """How things stand, as far as there is room."""
@@ -66,31 +87,45 @@ class TopBar(Horizontal):
             state.update(text, layout=False)
 
 
+_NAMES = {
+    Connection.CONNECTING: "connecting",
+    Connection.LOST: "away",
+    Connection.SILENT: "not answering",
+    Connection.REFUSED: "another daemon",
+}
+
+
 def _states(world: World, feed: Feed) -> list[str]:
     """The most important first."""
     counts: dict[str, int] = {}
     for watched in world.board.known.values():
         counts[str(watched.info.state)] = counts.get(str(watched.info.state), 0) + 1
     failed, busy = counts.get("failed", 0), counts.get("busy", 0)
-    states = ["● live" if feed.connection is Connection.CONNECTED else f"○ {feed.connection}"]
+    states = ["● live" if feed.connection is Connection.CONNECTED else f"○ {_NAMES[feed.connection]}"]
     if not feed.caught_up:
         states.append("catching up")
     if failed:
         states.append(f"{failed} failed")
-    states.append(f"{busy}/{sum(counts.values()) - counts.get('stopped', 0)} busy")
-    if world.events.focus.level != "everything":
-        states.append(f"focus {world.events.focus.level}, {world.events.focus.held_back} held")
+    focus = world.events.focus
+    if focus.level != "everything":
+        states.append(f"focus {focus.level}")
+    states.append(f"{busy} of {sum(counts.values()) - counts.get('stopped', 0)} busy")
+    if focus.level != "everything":
+        states.append(f"{focus.held_back:,} held back")
     return states
 
 
 def _fitting(parts: list[str], width: int) -> str:
     text = ""
     for part in parts:
-        longer = f"{text}  {part}" if text else part
+        longer = f"{text} · {part}" if text else part
         if text and len(longer) > width:
             break
         text = longer
     return shorten(text, max(1, width))
+
+
+_AWAY = "The daemon is away; what you see is old. Start it: claude-comms daemon start."
 
 
 class Banner(Static):
@@ -100,7 +135,5 @@ class Banner(Static):
         """Appear, or go."""
         lost = feed.connection is Connection.LOST
         self.display = bool(feed.problem)
-        if feed.problem and not lost:
-            self.update(one_line(feed.problem))
-        elif lost:
-            self.update(one_line(f"The daemon is away. You see what was; it goes on when that is back. {feed.problem}"))
+        if feed.problem:
+            self.update(one_line(visible(f"{_AWAY} {feed.problem}" if lost else feed.problem)))

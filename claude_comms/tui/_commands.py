@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from textual.app import App
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
+from claude_comms.tui._table import ListTable
 from claude_comms.tui._view import View
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ class MonitorCommands(Provider):
         for active in self.screen.active_bindings.values():
             binding = active.binding
             node: Any = active.node
-            ours = isinstance(node, (View, App)) and binding.action != "command_palette"
+            ours = isinstance(node, (View, App)) or (isinstance(node, ListTable) and binding.show)
+            ours = ours and binding.action != "command_palette"
             if ours and binding.description:
                 key = self.app.get_key_display(binding)
 

@@ -9,7 +9,7 @@ from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.strip import Strip
 
-from claude_comms.text import shorten
+from claude_comms.text import shorten, visible
 from claude_comms.tui._blocks import blocks_of
 from claude_comms.tui._lines import LineView
 from claude_comms.tui._text import markdown_lines, plain_lines
@@ -37,7 +37,7 @@ class TranscriptPane(LineView, can_focus=True):
     Only as much as fills the screen some times is drawn, from the end backwards, unless `whole` says otherwise.
     """
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"pane--asks", "pane--answers", "pane--dim", "pane--bad", "pane--warn"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"pane--asks", "pane--answers", "pane--dim", "pane--bad"}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j", "scroll_down", "Down", show=False),
         Binding("k", "scroll_up", "Up", show=False),
@@ -164,7 +164,7 @@ class TranscriptPane(LineView, can_focus=True):
     def _heading(self, entry: Entry) -> Strip:
         asks = entry.kind is EntryKind.QUESTION
         does = "asks" if asks else "answers …" if entry.open else "answers"
-        heading = f"{shorten(entry.speaker, _LONGEST_HEAD) or 'somebody'} {does}"
+        heading = f"{shorten(visible(entry.speaker), _LONGEST_HEAD) or 'somebody'} {does}"
         return self._line(heading, "pane--asks" if asks else "pane--answers")
 
     def _line(self, text: str, component: str) -> Strip:

@@ -169,6 +169,11 @@ class ListTable(LineView, Generic[Item], can_focus=True):
         """Whether the last row is the chosen one."""
         return self._at_end
 
+    @property
+    def titles(self) -> list[str]:
+        """The headings that there is room for."""
+        return [column.title for column in self.columns if column.has_room(self.size.width)]
+
     def choose(self, key: str) -> bool:
         """Choose the row of `key`; whether there is one."""
         self._choose(self._row_of(key))
@@ -293,11 +298,12 @@ class ListTable(LineView, Generic[Item], can_focus=True):
         return self._drawn(self._cells(y, row), width, chosen=row == self._row)
 
     def _header(self, width: int) -> Strip:
-        titles = [
-            fitted(column.title + (self.mark if column.title == self.marked else ""), size, right=column.right)
-            for column, size in self._layout()
-        ]
+        titles = [fitted(self._title(column, size), size, right=column.right) for column, size in self._layout()]
         return Strip([Segment(fitted(" " * _MARK + " ".join(titles), width), self._style("header"))])
+
+    def _title(self, column: Column, size: int) -> str:
+        """What stands over a column; the mark is always seen."""
+        return column.title[: size - 1] + self.mark if column.title == self.marked else column.title
 
     def _drawn(self, cells: Sequence[Cell], width: int, *, chosen: bool) -> Strip:
         name = ("cursor" if self.has_focus else "blurred") if chosen else ""
@@ -307,9 +313,9 @@ class ListTable(LineView, Generic[Item], can_focus=True):
         for (column, size), cell in zip(self._layout(), self._shown(cells), strict=True):
             text, tone = (cell, "") if isinstance(cell, str) else cell
             said = fitted(text, size, right=column.right)
-            if tone and not (chosen and tone == "dim"):
+            if tone and not chosen:  # colours that can be read on the background cannot on that of the chosen row
                 # As few segments as there can be: each is looked at several times on its way to the terminal.
-                segments += [Segment(plain, base), Segment(said, self._toned(name, tone))]
+                segments += [Segment(plain, base), Segment(said, self._toned(tone))]
                 plain = " "
             else:
                 plain += f"{said} "
@@ -329,10 +335,10 @@ class ListTable(LineView, Generic[Item], can_focus=True):
             self._styles[name] = style
         return style
 
-    def _toned(self, name: str, tone: str) -> Style:
-        style = self._styles.get(f"{name} {tone}")
+    def _toned(self, tone: str) -> Style:
+        style = self._styles.get(f"toned {tone}")
         if style is None:
-            style = self._styles[f"{name} {tone}"] = self._style(name) + self._tone(tone)
+            style = self._styles[f"toned {tone}"] = self._style("") + self._tone(tone)
         return style
 
     def _tone(self, tone: str) -> Style:

@@ -14,7 +14,7 @@ from rich.segment import Segment
 from rich.text import Text
 from rich.theme import Theme
 
-from claude_comms.text import printable
+from claude_comms.text import visible
 
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType, RenderResult
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["fitted", "markdown_lines", "plain_lines"]
 
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"]).disable("image")
-_ONE_LINE = str.maketrans("\r\n\t", "   ")
+_ONE_LINE = str.maketrans("\r\n\t\u2028\u2029", "     ")
 _LONGEST_MARKDOWN = 100_000
 _THEME = Theme(
     {
@@ -103,7 +103,7 @@ def markdown_lines(text: str, width: int) -> list[list[Segment]]:
 
     Where it is too long for that, or nothing that the renderer can take, it comes as it is.
     """
-    safe = printable(text)
+    safe = visible(text)
     if len(safe) > _LONGEST_MARKDOWN:
         return plain_lines(safe, width)
     try:
@@ -114,7 +114,7 @@ def markdown_lines(text: str, width: int) -> list[list[Segment]]:
 
 def plain_lines(text: str, width: int) -> list[list[Segment]]:
     """`text` as it is, wrapped to `width` columns."""
-    return _rendered(Text(printable(text).expandtabs(4)), width)
+    return _rendered(Text(visible(text).expandtabs(4)), width)
 
 
 def _rendered(what: RenderableType, width: int) -> list[list[Segment]]:
@@ -127,7 +127,7 @@ def _rendered(what: RenderableType, width: int) -> list[list[Segment]]:
 
 def fitted(text: str, width: int, *, right: bool = False) -> str:
     """`text` on one line of exactly `width` columns, ending in an ellipsis where something was cut."""
-    line = text if text.isascii() and text.isprintable() else printable(text.translate(_ONE_LINE))
+    line = text if text.isascii() and text.isprintable() else visible(text.translate(_ONE_LINE))
     taken = cell_len(line)
     if taken > width:
         return set_cell_size(line, width - 1) + "…" if width > 0 else ""

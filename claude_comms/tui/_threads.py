@@ -95,7 +95,9 @@ async def _write(view: View[Any], thread_id: str, path: Path) -> None:
         conversation = await view.desk.engine.get_conversation(thread_id)
         text = export_conversation(conversation, "json" if path.suffix == ".json" else "markdown")
         await asyncio.to_thread(write_new, path, text)
-    except (ClaudeCommsError, OSError) as error:
+    except ClaudeCommsError as error:
         view.complain(str(error))
+    except OSError as error:
+        view.complain(f"{path} was not written: {error.strerror or error}. Choose another place.")
     else:
         view.say(f"written: {path}")

@@ -12,7 +12,8 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from claude_comms.errors import ClaudeCommsError
-from claude_comms.text import printable
+from claude_comms.text import one_line, printable, shorten, visible
+from claude_comms.tui._notices import notify
 from claude_comms.tui._table import ListTable
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from claude_comms.tui.feed import Feed
     from claude_comms.tui.model import World
 
-__all__ = ["AboutLine", "Desk", "FilterLine", "View", "write_new"]
+__all__ = ["NOT_LOADED", "AboutLine", "Desk", "FilterLine", "View", "write_new"]
 
+NOT_LOADED = "Not loaded: there is no daemon that answers."
 P = ParamSpec("P")
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -48,13 +50,20 @@ class FilterLine(Input):
     """A line to type into that filters the rows below it. Enter keeps what was typed, Escape takes it back."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "clear", "Show all", show=False),
-        Binding("enter,down", "leave", "To the list", show=False),
+        Binding("enter", "leave", "To the list"),
+        Binding("down", "leave", "To the list", show=False),
+        Binding("escape", "clear", "Show all"),
     ]
 
     def __init__(self, hint: str, *, otherwise: str = "") -> None:
         super().__init__(otherwise, placeholder=hint, compact=True, select_on_focus=False)
         self._otherwise = otherwise
+
+    @property
+    def typed(self) -> str:
+        """What somebody typed; empty where that is what always stands here."""
+        typed = self.value.strip()
+        return "" if typed == self._otherwise.strip() else typed
 
     def action_clear(self) -> None:
         """Filter no more, and go back to the list."""
@@ -90,7 +99,10 @@ class View(Vertical, Generic[Item]):
 
     TITLE: ClassVar[str] = ""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("slash", "filter", "Filter", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "Filter", show=False),
+        Binding("escape", "show_all", "Show all", show=False),
+    ]
 
     def __init__(self, desk: Desk, *, id: str) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
@@ -127,9 +139,26 @@ class View(Vertical, Generic[Item]):
         """Type a filter."""
         self.query_one(FilterLine).focus()
 
+    def action_show_all(self) -> None:
+        """The list without its filter."""
+        self.query_one(FilterLine).action_clear()
+
+    def none_of(self, otherwise: str) -> str:
+        """What an empty list says: that nothing fits what was typed, else `otherwise`."""
+        typed = self.query_one(FilterLine).typed
+        return f"None fits {shorten(typed, 30)!r}. Escape shows all." if typed else otherwise
+
+    def not_loaded(self, error: ClaudeCommsError) -> None:
+        """What the list shows could not be had. While the daemon is away the banner says so."""
+        connected = self.desk.feed.connection == "connected"
+        if connected:
+            self.complain(str(error))
+        self.table.empty = "Not loaded." if connected else NOT_LOADED
+        self.table.draw_changed()
+
     def tell_about(self, text: str) -> None:
         """Write the line that says more about what is chosen."""
-        line = self.query_one(AboutLine)
+        line, text = self.query_one(AboutLine), one_line(visible(text))
         if line.text != text:
             line.text = text
             line.update(text, layout=False)
@@ -156,11 +185,11 @@ class View(Vertical, Generic[Item]):
 
     def say(self, text: str) -> None:
         """Tell the reader that something went well."""
-        self.monitor.notify(printable(text), markup=False, timeout=4)
+        notify(self.monitor, text)
 
     def complain(self, text: str) -> None:
         """Tell the reader that something did not."""
-        self.monitor.notify(printable(text), severity="error", markup=False, timeout=10)
+        notify(self.monitor, text, "error")
 
     def copy(self, text: str, what: str) -> None:
         """Put `text` where the terminal pastes from."""

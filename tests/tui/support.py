@@ -274,10 +274,12 @@ async def until(pilot: Pilot[Any], true: Callable[[], object], *, within_s: floa
 
 
 @asynccontextmanager
-async def driven(engine: Any, size: tuple[int, int] = SMALL, **options: Any) -> AsyncGenerator[Pilot[Any]]:
-    """The monitor on a screen of `size`, once it has seen the daemon."""
+async def driven(
+    engine: Any, size: tuple[int, int] = SMALL, *, toasts: bool = False, **options: Any
+) -> AsyncGenerator[Pilot[Any]]:
+    """The monitor on a screen of `size`, once it has seen the daemon; with `toasts` its notices are drawn, too."""
     app = MonitorApp(engine, Settings.load({}), **options)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size, notifications=toasts) as pilot:
         await until(pilot, lambda: app.feed.connection == "connected")
         if isinstance(engine, BoardEngine):
             await until(pilot, lambda: len(app.world.board.known) >= len(engine.instances.known))

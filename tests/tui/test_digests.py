@@ -45,7 +45,7 @@ def test_nothing_that_was_held_back_is_dropped_before_it_was_read() -> None:
     assert len(digests) == world.events.unread == 5
     assert sum(digest.count for digest in digests) == 24
     assert (digests[0].first_seq, digests[-1].last_seq) == (1, 24)
-    text = digest_text(digests)
+    text = digest_text(digests, 80)
     assert all(f"odd.{number} " in text for number in range(12))
     assert "8  job.done" in text
     assert "job 7" in text
@@ -63,7 +63,7 @@ def test_what_was_read_gives_way() -> None:
 
 def test_a_digest_says_when_and_marks_what_wants_attention() -> None:
     world, _ = rounds(1)
-    text = digest_text(world.events.digests)
+    text = digest_text(world.events.digests, 80)
     assert "2 events, 1 to 2, the last at 03:04:05" in text
     assert "!      1  job.done" in text
     assert "!      1  odd.0" not in text

@@ -126,7 +126,7 @@ async def test_where_waiting_does_not_help_it_is_said_what_does() -> None:
         async with app.run_test(size=SMALL) as pilot:
             await until(pilot, lambda said=said: said in screen(pilot))
             assert "start it again." in screen(pilot)
-            assert "refused" in screen(pilot)
+            assert "○ another daemon" in screen(pilot)
 
 
 class Mute(BoardInstances):
@@ -155,7 +155,7 @@ async def test_a_daemon_that_sends_events_and_answers_nothing_is_not_called_live
     engine.instances = mute = Mute(engine.instances.known)
     async with driven(engine) as pilot:
         mute.hangs, mute.trouble = hangs, trouble
-        await until(pilot, lambda: said in screen(pilot) and "○ silent" in screen(pilot))
+        await until(pilot, lambda: said in screen(pilot) and "○ not answering" in screen(pilot))
         mute.hangs, mute.trouble = False, None
         await until(pilot, lambda: "● live" in screen(pilot) and said not in screen(pilot))
 
@@ -243,7 +243,7 @@ async def test_the_monitor_says_that_the_daemon_was_killed_and_goes_on_without_a
         assert daemon is not None
         os.kill(daemon.pid, signal.SIGKILL)
         await until(pilot, lambda: "The daemon is away" in screen(pilot))
-        assert "○ lost" in screen(pilot)
+        assert "○ away" in screen(pilot)
         await pilot.press("p")
         await until(pilot, lambda: notices(pilot))  # what cannot be done now is said, and nothing breaks
         await pilot.press("3")

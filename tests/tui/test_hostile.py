@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from claude_comms.jobs import JobState
 from claude_comms.tui._text import fitted, markdown_lines, plain_lines
-from tui.support import LARGE, BoardEngine, conversation, driven, info, job, notices, screen, turn, until
+from tui.support import LARGE, BoardEngine, conversation, driven, info, job, notices, screen, shown_view, turn, until
 
 if TYPE_CHECKING:
     from rich.segment import Segment
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 HOSTILE = (
     "\x1b[2J\x1b]0;owned\x07\x1b]8;;file:///etc/passwd\x1b\\click\x1b]8;;\x1b\\ \x9b31m\u202egnp.exe [red]red[/red]"
     " [link=file:///etc/passwd]link[/link] [@click=app.quit]quit[/] [a](file:///etc/passwd) <b>bold</b>"
-    " ![i](http://127.0.0.1/x.png)\r\x08\x00\x7f"
+    " ![i](http://127.0.0.1/x.png)\r\x08\x00\x7f\u2028line\u200bblank\u200e\u200f\u061cmark"
 )
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +30,11 @@ def drawn(lines: list[list[Segment]]) -> str:
 
 def harmless(text: str) -> bool:
     return not any(
-        (ord(one) < 32 and one != "\n") or 0x7F <= ord(one) <= 0x9F or "\u202a" <= one <= "\u202e" for one in text
+        (ord(one) < 32 and one != "\n")
+        or 0x7F <= ord(one) <= 0x9F
+        or "\u2028" <= one <= "\u202e"
+        or one in "\u061c\u200b\u200e\u200f\u2066\u2067\u2068\u2069\ufeff"
+        for one in text
     )
 
 
@@ -95,3 +99,25 @@ def acting(pilot: Pilot[Any]) -> list[str]:
         for part in strip
         if part.style is not None and (part.style.link or "@click" in part.style.meta)
     ]
+
+
+async def test_what_is_told_copied_and_alarmed_is_only_text() -> None:
+    hostile = "\x1b[2J\x07[red]a[/red] [@click=app.quit]b[/] \u202e\u2028c\u200b"
+    engine = BoardEngine(info(0))
+    engine.threads = {"c_00": conversation(0, f"{hostile}\u200d")}
+    async with driven(engine, LARGE, toasts=True) as pilot:
+        engine.tell("turn.failed", turn(0, error={"type": "Failed", "message": hostile}), namespace=f"{hostile}/x")
+        await until(pilot, lambda: "turn.failed" in screen(pilot))
+        shown_view(pilot).say(f"said {hostile}")
+        shown_view(pilot).complain(f"complained {hostile}")
+        await until(pilot, lambda: "complained [2J[red]a[/red] [@click=app.quit]b[/] c" in screen(pilot))
+        assert "said [2J[red]a[/red] [@click=app.quit]b[/] c" in screen(pilot)
+        assert "Failed: [2J[red]a[/red] [@click=app.quit]b[/]" in screen(pilot)
+        assert harmless(screen(pilot))
+        assert acting(pilot) == []
+        for key in ("1", "2"):
+            await pilot.press(key)
+            await until(pilot, lambda: "Σ" in screen(pilot))
+            await pilot.press("y")
+            # What is pasted keeps what is only unseen: it may be meant.
+            assert pilot.app.clipboard == "[2J[red]a[/red] [@click=app.quit]b[/] \u2028c\u200b\u200d"

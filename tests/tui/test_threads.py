@@ -110,7 +110,9 @@ async def test_a_conversation_that_is_not_listed_is_opened_and_asked_in() -> Non
         engine.tell("message.stored", turn(0, role="question", speaker="marker", text="x", state="pending"))
         lists = engine.lists
         await until(pilot, lambda: engine.lists > lists)
-        assert shown_view(pilot).table._key == "c_01"
+        chosen = shown_view(pilot).table.chosen
+        assert chosen is not None
+        assert chosen.thread_id == "c_01"
 
 
 async def test_a_conversation_that_is_gone_is_not_mistaken_for_another() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_comms.text import fence, one_line, printable, shorten
+from claude_comms.text import fence, one_line, printable, shorten, visible
 
 if TYPE_CHECKING:
     import pytest
@@ -63,6 +63,15 @@ def test_nothing_printable_acts_on_a_terminal(text: str) -> None:
 
 def test_tabs_and_newlines_stay_and_carriage_returns_go() -> None:
     assert printable("a\tb\r\nc\x1b[31md\x9b0me\u202ef\x00g") == "a\tb\nc[31md0mefg"
+
+
+def test_what_is_shown_has_nothing_unseen_in_it_and_keeps_what_scripts_are_written_with() -> None:
+    assert visible("mar\u200bker\u200e \u061c\ufeffa\u2028b\u2029c\u202e\x1b[m") == "marker a\nb\nc[m"
+    assert (
+        visible("\u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f52c\ufe0f")
+        == "\u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f52c\ufe0f"
+    )
+    assert printable("a\u200b\u2028b") == "a\u200b\u2028b", "what is stored does not change"
 
 
 def test_one_line_is_one_line() -> None:

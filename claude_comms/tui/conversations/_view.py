@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding, BindingType
 
 from claude_comms.errors import ClaudeCommsError
-from claude_comms.text import one_line
+from claude_comms.text import one_line, shorten
 from claude_comms.tui._figures import day_and_time
 from claude_comms.tui._pane import TranscriptPane
 from claude_comms.tui._table import Column, ListTable
@@ -89,7 +89,7 @@ class ConversationsView(View[_Row]):
     def compose(self) -> ComposeResult:
         """The search, the list, a line about the chosen one, and its messages."""
         yield FilterLine("/ search in all messages")
-        yield ListTable(_COLUMNS, lambda row: row.thread_id, _cells, empty=_EMPTY)
+        yield ListTable(_COLUMNS, lambda row: row.thread_id, _cells, empty="Loading …")
         yield AboutLine()
         yield TranscriptPane(empty="Choose a conversation.")
 
@@ -131,11 +131,10 @@ class ConversationsView(View[_Row]):
                 self._cut = f"the latest {_MOST}" if len(rows) >= _MOST else ""
                 rows = await self._with_wanted(rows)
         except ClaudeCommsError as error:
-            if self.desk.feed.connection == "connected":
-                self.complain(str(error))
+            self.not_loaded(error)
             self._heard = -1
             return
-        self.table.empty = f"No message holds {text!r}." if text else _EMPTY
+        self.table.empty = f"No message holds {shorten(text, 30)!r}. Escape shows all." if text else _EMPTY
         self.table.show(rows)
         wanted, self._wanted = self._wanted, None
         if wanted is not None and self.table.choose(wanted) and wanted != self._loaded:
@@ -172,6 +171,15 @@ class ConversationsView(View[_Row]):
         event.stop()
         if event.key is not None:
             self.worked("thread", self._load, event.key)
+        else:
+            self._show_none()
+
+    def _show_none(self) -> None:
+        """No conversation is chosen: what was read before belongs to none that is listed."""
+        self.workers.cancel_group(self, f"{self.id}-thread")  # pyright: ignore[reportUnknownMemberType]
+        self._thread, self._loaded = [], None
+        self.tell_about("")
+        self.query_one(TranscriptPane).show("", ())
 
     async def _load(self, thread_id: str) -> None:
         try:

@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.suggester import SuggestFromList
 from textual.widgets import Input, Label, Static, TextArea
 
-from claude_comms.text import one_line, printable
+from claude_comms.text import one_line, printable, visible
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -74,7 +74,7 @@ class AskDialog(ModalScreen[Asked | None]):
         self._send = send
         self._sending = False
         self._known: SuggestFromList | None = None
-        self._heading = one_line(heading)
+        self._heading = one_line(visible(heading))
         self._from = one_line(source)
         self._to = one_line(target)
         self._fixed = fixed

@@ -9,7 +9,7 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
-from claude_comms.text import printable
+from claude_comms.text import visible
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -28,7 +28,7 @@ class ConfirmDialog(ModalScreen[bool]):
 
     def __init__(self, text: str, yes: str) -> None:
         super().__init__()
-        self._text = printable(text)
+        self._text = visible(text)
         self._yes = yes
 
     def compose(self) -> ComposeResult:

@@ -41,6 +41,8 @@ class ExportDialog(ModalScreen[Path | None]):
         path = Path(event.value.strip()).expanduser()
         if not path.name or path.suffix not in (".md", ".json"):
             self._say("The name has to end in .md or .json.")
+        elif not path.parent.is_dir():
+            self._say(f"There is no directory {path.parent}.")
         elif path.exists():
             self._say(f"{path} exists. Choose another name.")
         else:

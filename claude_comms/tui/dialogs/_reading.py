@@ -10,7 +10,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from claude_comms.text import one_line, printable
+from claude_comms.text import one_line, printable, visible
 
 if TYPE_CHECKING:
     from textual.app import App, ComposeResult
@@ -30,7 +30,7 @@ class ReadingScreen(ModalScreen[None]):
 
     def __init__(self, heading: str, text: str) -> None:
         super().__init__()
-        self._heading = one_line(heading)
+        self._heading = one_line(visible(heading))
         self._text = printable(text)
 
     def compose(self) -> ComposeResult:
@@ -38,7 +38,7 @@ class ReadingScreen(ModalScreen[None]):
         with Vertical(classes="dialog reading"):
             yield Static(self._heading, classes="heading", markup=False)
             with VerticalScroll():
-                yield Static(Text(self._text), markup=False)
+                yield Static(Text(visible(self._text)), markup=False)
             yield Static("Escape closes · y copies", classes="keys")
 
     def on_mount(self) -> None:

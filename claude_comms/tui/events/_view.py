@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 
-from claude_comms.events import Event, Missed, Priority
+from claude_comms.events import Event, FocusLevel, Missed, Priority
 from claude_comms.text import one_line
 from claude_comms.tui._figures import clock
 from claude_comms.tui._table import Column, ListTable
@@ -32,6 +32,11 @@ _COLUMNS = (
 _TONES = {Priority.CRITICAL: "bad", Priority.HIGH: "warn", Priority.LOW: "dim"}
 _SIGNS = {Priority.CRITICAL: "!! ", Priority.HIGH: "! "}
 _SHOWS_EVERY_S = 0.25
+_NONE = {
+    FocusLevel.EVERYTHING: "Nothing yet: what happens from now on stands here.",
+    FocusLevel.ATTENTION: "Nothing yet that interrupts. g shows what the focus held back.",
+    FocusLevel.CRITICAL: "Nothing critical yet. g shows what the focus held back.",
+}
 _TYPED = f"!{USUAL} "
 """With the blank, so that what is typed after it is a word of its own."""
 _SYNTAX = "turn.*, marker/*, @module, !high, i_01…, words"
@@ -55,14 +60,21 @@ def _cells(row: Event | Missed) -> list[Cell]:
     ]
 
 
+class _EventTable(ListTable[Event | Missed]):
+    """The list; what its keys do here has names."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "open", "In full"),
+        Binding("end,G", "edge(1)", "Follow"),
+    ]
+
+
 class EventsView(View[Event | Missed]):
     """What happens, as far as filter and focus let it through."""
 
     TITLE = "Events"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "read", "In full"),
         Binding("y", "copy", "Copy"),
-        Binding("end", "follow", "Follow"),
         Binding("f", "app.focus_level", "Focus"),
         Binding("g", "app.digest", "Digest"),
     ]
@@ -72,7 +84,7 @@ class EventsView(View[Event | Missed]):
     def compose(self) -> ComposeResult:
         """The filter, what it leaves, and a line that says so."""
         yield FilterLine(f"/ filter: {_SYNTAX}", otherwise=_TYPED)
-        yield ListTable(_COLUMNS, _key, _cells, empty="Nothing yet: what happens from now on stands here.", tail=True)
+        yield _EventTable(_COLUMNS, _key, _cells, tail=True)
         yield AboutLine()
 
     def bring_up_to_date(self, *, changed: bool) -> None:
@@ -81,6 +93,7 @@ class EventsView(View[Event | Missed]):
         shown = (events.version, self.filter_text)
         if shown != self._shown and now_s - self._shown_at >= _SHOWS_EVERY_S:
             self._shown, self._shown_at = shown, now_s
+            self.table.empty = self.none_of(_NONE[events.focus.level])
             self.table.show(events.rows(EventQuery.parse(self.filter_text)))
         self._say_where()
 
@@ -102,10 +115,12 @@ class EventsView(View[Event | Missed]):
         events, table = self.desk.world.events, self.table
         follows = "following" if table.at_end else "not following (End)"
         focus, held = events.focus.level, events.focus.held_back
-        held_back = f" · focus {focus}: {held:,} held back (g)" if focus != "everything" or held else ""
+        held_back = f" · focus {focus}: {held:,} held back (g)" if focus != "everything" else ""
         if events.unread:
             digests = f"{events.unread} unread digest{'s' if events.unread > 1 else ''}"
-            held_back = f" · {focus}: {held:,} held back, {digests} (g)"
+            held_back = (
+                f" · {focus}: {held:,} held back, {digests} (g)" if focus != "everything" else f" · {digests} (g)"
+            )
         unknown = EventQuery.parse(self.filter_text).unknown
         if unknown:
             held_back = f" · no priority is called {unknown[-1]!r}: low, normal, high, critical"
@@ -113,10 +128,6 @@ class EventsView(View[Event | Missed]):
             held_back = f" · {_SYNTAX}"
         text = f"{follows} · {len(table.items):,} of {events.seen:,} events listed{held_back}"
         self.tell_about(one_line(text))
-
-    def action_follow(self) -> None:
-        """Go to the newest, and stay there."""
-        self.table.action_edge(1)
 
     def on_list_table_opened(self, event: ListTable.Opened) -> None:
         """Enter on a row."""

@@ -8,14 +8,13 @@ from textual.binding import Binding, BindingType
 
 from claude_comms.errors import ClaudeCommsError
 from claude_comms.text import one_line
-from claude_comms.tui._figures import cost
 from claude_comms.tui._pane import TranscriptPane
 from claude_comms.tui._table import ListTable
-from claude_comms.tui._threads import ask_in, export_thread
-from claude_comms.tui._view import AboutLine, FilterLine, View
+from claude_comms.tui._threads import ask_anew, ask_in, export_thread
+from claude_comms.tui._view import NOT_LOADED, AboutLine, FilterLine, View
 from claude_comms.tui.dialogs import ConfirmDialog
 from claude_comms.tui.instances._attach import attach
-from claude_comms.tui.instances._rows import COLUMNS, SORTED_BY, cells_of, key_of, ordered, searched
+from claude_comms.tui.instances._rows import COLUMNS, cells_of, key_of, ordered, searched
 from claude_comms.tui.model import Watched, contains_all
 from claude_comms.types import InstanceState
 
@@ -31,7 +30,8 @@ _ORDERS_EVERY_S = 1.0
 """Rows that change places all the time cannot be read."""
 _DRAWS_EVERY_S = 0.2
 _LATEST_ENTRIES = 20
-_EMPTY = "No instances. They come with questions, or: claude-comms start-instance --from SOURCE --to TARGET"
+_EMPTY = "No instances. Press n to ask somebody something."
+_LOADING = "Loading …"
 
 
 class InstancesView(View[Watched]):
@@ -47,9 +47,10 @@ class InstancesView(View[Watched]):
         Binding("t", "attach", "Attach"),
         Binding("x", "export", "Export"),
         Binding("y", "copy", "Copy"),
-        Binding("s", "sort(1)", "Sort", show=False),
+        Binding("n", "new", "New"),
+        Binding("z", "zoom", "Zoom"),
+        Binding("s", "sort(1)", "Sort"),
         Binding("S", "sort(0)", "Sort the other way", show=False),
-        Binding("z", "zoom", "Zoom", show=False),
         Binding("o", "open_conversation", "Its conversation", show=False),
     ]
     _sorted_by = "PAIR"
@@ -60,12 +61,13 @@ class InstancesView(View[Watched]):
     def compose(self) -> ComposeResult:
         """The filter, the list, a line about the chosen one, and its output."""
         yield FilterLine("/ filter: state, module, backend, model, id …")
-        yield ListTable(COLUMNS, key_of, self._cells, empty=_EMPTY)
+        yield ListTable(COLUMNS, key_of, self._cells, empty=_LOADING)
         yield AboutLine()
         yield TranscriptPane(empty="Nothing was asked yet.")
 
     def bring_up_to_date(self, *, changed: bool) -> None:
         """Rows and the line between now; the output some times a second, and so that a key gets in before it."""
+        self.table.empty = self.none_of(self._none())
         self.table.show(self._rows())
         self._say_who()
         now_s = self.desk.world.clock()
@@ -90,15 +92,22 @@ class InstancesView(View[Watched]):
         rows = [known[key] for key in self._order if key in known]
         return [row for row in rows if contains_all(words, searched(row))] if words else rows
 
+    def _none(self) -> str:
+        """What an unfiltered list says that is empty."""
+        if self.desk.feed.connection != "connected":
+            return NOT_LOADED if self.desk.feed.problem else _LOADING
+        return _LOADING if self.desk.world.board.stale else _EMPTY
+
     def _sort_again(self) -> None:
         self._ordered_at = float("-inf")
         self.bring_up_to_date(changed=True)
 
     def action_sort(self, forward: int) -> None:
-        """By the next column, or the other way round."""
+        """By the next column that there is room for, or the other way round."""
         if forward:
-            titles = list(SORTED_BY)
-            self._sorted_by = titles[(titles.index(self._sorted_by) + 1) % len(titles)]
+            titles = self.table.titles
+            at = titles.index(self._sorted_by) + 1 if self._sorted_by in titles else 0
+            self._sorted_by = titles[at % len(titles)]
             self._backwards = False
         else:
             self._backwards = not self._backwards
@@ -180,10 +189,14 @@ class InstancesView(View[Watched]):
 
         def said(now: InstanceInfo) -> str:
             self.desk.feed.refresh()
+            if how == "interrupt" and info.state is InstanceState.BUSY:
+                return f"interrupting {_called(info)}"
             if how == "pause" and now.state is InstanceState.BUSY:
                 return f"{_called(info)} pauses once it has answered"
             return f"{_called(info)} is {now.state}"
 
+        if how in ("interrupt", "stop"):
+            self.desk.world.expect(info.instance_id, info.thread_id)
         self.do(lambda: does(info.instance_id), said)
 
     def action_stop(self) -> None:
@@ -213,6 +226,11 @@ class InstancesView(View[Watched]):
                 instance_id=None if ended else info.instance_id,
                 heading="Go on with another instance" if ended else f"Ask {info.name or 'it'}",
             )  # fmt: skip
+
+    def action_new(self) -> None:
+        """Ask somebody anew, with the pair of the chosen one to start from."""
+        info = self.chosen.info if self.chosen is not None else None
+        ask_anew(self, source=info.source if info else "", target=info.target if info else "")
 
     def action_export(self) -> None:
         """Write its conversation to a file."""
@@ -244,7 +262,7 @@ def _called(info: InstanceInfo) -> str:
 
 
 def _line_about(info: InstanceInfo) -> str:
-    parts = [info.name or "", f"{info.source} → {info.target}", str(info.state), info.backend, info.model or ""]
-    parts += [f"{info.waiting} waiting" if info.waiting else "", f"{info.restarts} restarts" if info.restarts else ""]
-    parts += [cost(info.usage.cost_usd) if info.usage.cost_usd else "", info.instance_id, info.failure or ""]
+    """What its row does not say, or had no room for; what went wrong first."""
+    parts = [info.failure or "", info.name or "", info.model or ""]
+    parts += [f"{info.restarts} restarts" if info.restarts else "", info.instance_id, info.thread_id or ""]
     return " · ".join(part for part in parts if part)

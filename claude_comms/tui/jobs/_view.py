@@ -32,7 +32,7 @@ _COLUMNS = (
     Column("TOOK", 8, right=True, from_width=100),
     Column("PAIR", 16, flexible=1),
     Column("QUESTION", 20, flexible=3),
-    Column("SO FAR", 14),
+    Column("SO FAR", 14, flexible=2),
 )
 _TONES = {
     JobState.RUNNING: "good",
@@ -61,7 +61,7 @@ def _cells(job: Job) -> list[Cell]:
 
 def _progress(job: Job) -> str:
     if job.state is JobState.FAILED or job.state is JobState.CANCELLED:
-        return str((job.error or {}).get("type", "")).removesuffix("Error")
+        return str((job.error or {}).get("message", ""))
     characters = job.progress.get("characters")
     return f"{characters} chars" if characters else ""
 
@@ -85,7 +85,7 @@ class JobsView(View[Job]):
     def compose(self) -> ComposeResult:
         """The filter, the list, a line about the chosen one, question and answer."""
         yield FilterLine("/ filter: state, module, words of the question, id …")
-        yield ListTable(_COLUMNS, lambda job: job.job_id, _cells, empty=_EMPTY)
+        yield ListTable(_COLUMNS, lambda job: job.job_id, _cells, empty="Loading …")
         yield AboutLine()
         yield TranscriptPane(empty="")
 
@@ -101,14 +101,14 @@ class JobsView(View[Job]):
         try:
             self._jobs = await self.desk.engine.jobs.list(limit=_MOST)
         except ClaudeCommsError as error:
-            if self.desk.feed.connection == "connected":
-                self.complain(str(error))
+            self.not_loaded(error)
             self._heard = -1
             return
         self._show()
 
     def _show(self) -> None:
         words = tuple(self.filter_text.lower().split())
+        self.table.empty = self.none_of(_EMPTY)
         self.table.show([job for job in self._jobs if contains_all(words, _searched(job))])
         self._show_chosen()
 
@@ -161,12 +161,12 @@ class JobsView(View[Job]):
         if job is None:
             return
         if job.state.ended:
-            self.complain(f"{job.job_id} has ended")
+            self.complain("it has ended")
             return
 
         def decided(yes: bool | None) -> None:
             if yes:
-                self.do(lambda: self.desk.engine.jobs.cancel(job.job_id), lambda now: f"{now.job_id} is {now.state}")
+                self.do(lambda: self.desk.engine.jobs.cancel(job.job_id), lambda now: f"the question is {now.state}")
 
         text = f"Cancel this question to {job.target}? It ends without an answer: {shorten(job.prompt, 200)}"
         self.monitor.push_screen(ConfirmDialog(text, "Cancel it"), decided)

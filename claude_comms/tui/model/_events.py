@@ -33,9 +33,10 @@ _LATEST = 5
 
 
 class EventList:
-    """Events that the focus passed on. Those of low priority have a place of their own, and push out only their like.
+    """The latest events, listed as far as the focus passes them on.
 
-    Long texts in them are cut: this is to look at; the daemon's log has the whole.
+    Those of low priority have a place of their own, and push out only their like. Long texts in them are cut: this is
+    to look at; the daemon's log has the whole.
     """
 
     def __init__(self, clock: Callable[[], float], *, most: int = _MOST, most_low: int = _MOST_LOW) -> None:
@@ -54,10 +55,10 @@ class EventList:
     def take(self, event: Event) -> None:
         """One more has come."""
         self.seen += 1
-        if self.focus.pass_on(event):
-            kept = self._low if event.priority is Priority.LOW else self._kept
-            kept.append(_trimmed(event))
-            self.version += 1
+        self.focus.pass_on(event)
+        kept = self._low if event.priority is Priority.LOW else self._kept
+        kept.append(_trimmed(event))
+        self.version += 1
 
     def missed(self, missed: Missed) -> None:
         """Some are not coming."""
@@ -73,9 +74,13 @@ class EventList:
         return self._kept_digest(self.focus.digest())
 
     def that_fit(self, query: EventQuery) -> list[Event]:
-        """Those kept that `query` wants, oldest first."""
+        """Those kept that the focus passes on and `query` wants, oldest first."""
         low: Iterable[Event] = self._low if query.least is Priority.LOW else ()
-        return [event for event in heapq.merge(self._kept, low, key=lambda e: e.seq) if query.fits(event)]
+        return [
+            event
+            for event in heapq.merge(self._kept, low, key=lambda e: e.seq)
+            if self.focus.passes(event) and query.fits(event)
+        ]
 
     def rows(self, query: EventQuery) -> list[Event | Missed]:
         """The same, with the gaps where they are."""

@@ -59,8 +59,8 @@ class EventQuery:
                 module = word[1:] or None
             elif "/" in word:
                 namespaces.append(word)
-            elif (word.partition(".")[0] in _ROOMS and "." in word) or "*" in word:
-                types.append(word)
+            elif (word.lower().partition(".")[0] in _ROOMS and "." in word) or "*" in word:
+                types.append(word.lower())
             elif word[:2] in ("i_", "c_", "j_", "t_"):
                 ids.append(word)
             else:
@@ -74,8 +74,13 @@ class EventQuery:
             event.priority.reaches(self.least)
             and self.wanted.fits(event)
             and all(_names(event, wanted) for wanted in self.ids)
-            and (not self.words or contains_all(self.words, f"{event.type} {event.namespace} {words_of(event)}"))
+            and (not self.words or contains_all(self.words, _text(event)))
         )
+
+
+def _text(event: Event) -> str:
+    """What words are looked for in: the pair as it is written and as it is shown, too."""
+    return f"{event.type} {event.namespace} {event.namespace.replace('/', ' → ')} {words_of(event)}"
 
 
 def _priority(typed: str) -> Priority | None:

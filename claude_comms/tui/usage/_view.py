@@ -45,10 +45,11 @@ _COLUMNS = (
     Column("CACHED", 7, right=True),
     Column("OUT", 7, right=True),
     Column("COST", 9, right=True),
-    Column("SHARE", 12),
+    Column("SHARE", 15),
 )
 _LOADS_EVERY_S = 3.0
-_BAR = 12
+_BAR = 10
+_EMPTY = "No turns in that time."
 
 
 class UsageView(View[UsageRow]):
@@ -63,7 +64,7 @@ class UsageView(View[UsageRow]):
     _by = 0
     _within = 0
     _rows: Sequence[UsageRow] = ()
-    _most = 0.0
+    _total = 0.0
     _heard = -1
     _loaded_at = float("-inf")
 
@@ -71,7 +72,7 @@ class UsageView(View[UsageRow]):
         """The filter, what is shown, the rows."""
         yield FilterLine("/ filter: names …")
         yield AboutLine()
-        yield ListTable(_COLUMNS, lambda row: row.group, self._cells, empty="No turns in that time.")
+        yield ListTable(_COLUMNS, lambda row: row.group, self._cells, empty="Loading …")
 
     def bring_up_to_date(self, *, changed: bool) -> None:
         """Load again once turns have ended."""
@@ -86,8 +87,7 @@ class UsageView(View[UsageRow]):
         try:
             rows = await self.desk.engine.usage(_BY[self._by][0], since=since)
         except ClaudeCommsError as error:
-            if self.desk.feed.connection == "connected":
-                self.complain(str(error))
+            self.not_loaded(error)
             self._heard = -1
             return
         newest_first = _BY[self._by][0] == "day"
@@ -96,19 +96,20 @@ class UsageView(View[UsageRow]):
 
     def _show(self) -> None:
         words = tuple(self.filter_text.lower().split())
-        shown = [row for row in self._rows if contains_all(words, row.group)]
-        self._most = max((row.usage.cost_usd or 0.0 for row in shown), default=0.0)
+        shown = [row for row in self._rows if contains_all(words, f"{row.group} {_shown(row.group)}")]
+        self._total = sum(row.usage.cost_usd or 0.0 for row in self._rows)
         total = sum((row.usage for row in shown if row.usage.cost_usd is not None), Usage(cost_usd=0.0))
         turns = sum(row.turns for row in shown)
         text = f"by {_BY[self._by][1]} · {_WITHIN[self._within][0]} · {turns:,} turns · {_sum(total)}"
         self.tell_about(one_line(text))
+        self.table.empty = self.none_of(_EMPTY)
         self.table.show(shown)
 
     def _cells(self, row: UsageRow) -> list[Cell]:
         usage = row.usage
         read = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
-        part = (usage.cost_usd or 0.0) / self._most if self._most else 0.0
-        group = row.group.replace("/", " → ") if _BY[self._by][0] == "pair" else row.group
+        part = (usage.cost_usd or 0.0) / self._total if self._total else 0.0
+        group = _shown(row.group) if _BY[self._by][0] == "pair" else row.group
         return [
             group,
             f"{row.turns:,}",
@@ -116,7 +117,7 @@ class UsageView(View[UsageRow]):
             count(usage.cache_read_tokens),
             count(usage.output_tokens),
             cost(usage.cost_usd),
-            ("█" * round(part * _BAR), "good"),
+            (f"{part:>4.0%} {'█' * round(part * _BAR)}" if part else "", "good"),
         ]
 
     def on_input_changed(self) -> None:
@@ -132,6 +133,10 @@ class UsageView(View[UsageRow]):
         """The next span of time."""
         self._within = (self._within + 1) % len(_WITHIN)
         self.worked("load", self._load)
+
+
+def _shown(group: str) -> str:
+    return group.replace("/", " → ")
 
 
 def _sum(usage: Usage) -> str:
