@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,11 +33,13 @@ def run_monitor(settings: Settings) -> int:
     """
     os.environ.setdefault("TEXTUAL_FPS", _UPDATES_A_SECOND)
     from claude_comms.tui._app import MonitorApp
+    from claude_comms.tui._terminal import when_gone
 
     tidy = Tidying()
     tidy()
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
     app = MonitorApp(engine_for(settings), settings, tidy=tidy)
+    when_gone(sys.stdin.fileno(), _end)
     app.run()
     return app.return_code or 0
 
@@ -45,6 +49,11 @@ def engine_for(settings: Settings) -> RemoteEngine:
     from claude_comms.daemon.client import RemoteEngine
 
     return RemoteEngine(settings, starts=False, reconnect_s=_RECONNECT_S)
+
+
+def _end() -> None:
+    """End as after a hangup. The screen cannot be put back, and whatever is written to it may wait for ever."""
+    os.kill(os.getpid(), signal.SIGHUP)
 
 
 class Tidying:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,3 +46,10 @@ def test_an_instance_is_attached_to_from_the_monitor_which_shows_what_was_said_t
     terminal.wait_for("Σ no cost")
     terminal.type("q")
     assert terminal.end() == 0
+
+
+def test_a_terminal_that_is_gone_ends_it_also_where_nobody_sends_a_hangup(background: Cli) -> None:
+    terminal = background.terminal("monitor", columns=100)  # it does not control the process
+    terminal.wait_for("● live")
+    os.close(terminal.controller)
+    assert terminal.process.wait(20) == 128 + signal.SIGHUP
