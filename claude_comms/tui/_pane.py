@@ -29,12 +29,16 @@ _SIGNS = {
     EntryKind.COST: ("Σ ", "dim"),
 }
 _LONGEST_HEAD = 60
+_WHOLE_CHARACTERS = 64_000
+"""What is drawn at once where all is wanted, and again each time the reader comes to its beginning: a megabyte of
+Markdown takes half a minute to draw."""
 
 
 class TranscriptPane(LineView, can_focus=True):
     """Shows entries, and stays at their end while the reader is there.
 
-    Only as much as fills the screen some times is drawn, from the end backwards, unless `whole` says otherwise.
+    Only as much as fills the screen some times is drawn, from the end backwards. With `whole` it is more, and who goes
+    up to the beginning of that finds what was said before it.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"pane--asks", "pane--answers", "pane--dim", "pane--bad"}
@@ -54,27 +58,32 @@ class TranscriptPane(LineView, can_focus=True):
         self._lines: list[Strip] = []
         self._drawn: _Drawn = {}
         """What was drawn for the entries that are shown, by kind, width and text."""
+        self._further = 0
+        """So many characters more are drawn, because the reader went up to them."""
+        self._more_above = False
         self._base: Style | None = None
         self._tones: dict[str, Style] = {}
 
     def show(self, about: str, entries: Sequence[Entry], *, cut: bool = False, whole: bool = False) -> None:
         """Show these entries of what `about` names; another one begins at its end.
 
-        `cut`: something was said before them. `whole`: draw all of them.
+        `cut`: something was said before them. `whole`: draw as many of them as the reader wants to see.
         """
+        if about != self._given[0] or not whole:
+            self._further = 0
         self._given = (about, entries, cut, whole)
         if not self.size.width:  # it is not on the screen yet
             return
         width = max(10, self.size.width - 1)
         last = entries[-1].stamp if entries else None
-        shown = (about, width, cut, whole, len(entries), entries[0].number if entries else 0, last)
+        shown = (about, width, cut, whole, self._further, len(entries), entries[0].number if entries else 0, last)
         if shown == self._shown:
             return
         self._sticks = about != self._about or self._sticks
         self._shown, self._about = shown, about
-        room = None if whole else max(1_000, self.size.width * self.size.height)
+        room = max(1_000, self.size.width * self.size.height, _WHOLE_CHARACTERS + self._further if whole else 0)
         before = self._on_screen()
-        self._lines = self._all_lines(entries, width, room, cut=cut)
+        self._lines = self._all_lines(entries, width, room, cut=cut, hint="go up for" if whole else "z shows")
         laid_out = self.set_lines(len(self._lines))
         self._keep_to_end()
         if laid_out:
@@ -101,6 +110,16 @@ class TranscriptPane(LineView, can_focus=True):
         super().watch_scroll_y(old_value, new_value)
         if self.size.height:
             self._sticks = new_value >= self.max_scroll_y - 1
+        if new_value < min(old_value, self.size.height) and self._more_above and self._given[3] and not self._sticks:
+            self.call_next(self._go_further)
+
+    def _go_further(self) -> None:
+        """Draw what was said before, and stay where the reader is."""
+        self._further += _WHOLE_CHARACTERS
+        lines = len(self._lines)
+        about, entries, cut, whole = self._given
+        self.show(about, entries, cut=cut, whole=whole)
+        self.scroll_to(y=self.scroll_y + len(self._lines) - lines, animate=False, force=True, immediate=True)
 
     def forget(self) -> None:
         """Draw everything anew: the colours have changed."""
@@ -113,19 +132,21 @@ class TranscriptPane(LineView, can_focus=True):
         self._base = None
         self._tones.clear()
 
-    def _all_lines(self, entries: Sequence[Entry], width: int, room: int | None, *, cut: bool) -> list[Strip]:
+    def _all_lines(self, entries: Sequence[Entry], width: int, room: int, *, cut: bool, hint: str) -> list[Strip]:
         """The lines of the entries, from the last one backwards until `room` characters are drawn."""
         old, self._drawn = self._drawn, {}
         parts: list[list[Strip]] = []
         left = room
+        self._more_above = False
         for at in range(len(entries) - 1, -1, -1):
-            if left is not None and left <= 0:
-                parts.append([self._line("(z shows what was said before)", "pane--dim")])
+            if left <= 0:
+                self._more_above = True
+                parts.append([self._line(f"({hint} what was said before)", "pane--dim")])
                 break
             before = entries[at - 1] if at else None
             lines, taken = self._entry(entries[at], before, width, old, left)
             parts.append([Strip([]), *lines] if _stands_apart(before, entries[at]) else lines)
-            left = None if left is None else left - taken
+            left -= taken
         else:
             if cut and entries:
                 parts.append([self._line("(what was said before is not kept here; see Conversations)", "pane--dim")])
@@ -137,7 +158,7 @@ class TranscriptPane(LineView, can_focus=True):
         before: Entry | None,
         width: int,
         old: _Drawn,
-        room: int | None,
+        room: int,
     ) -> tuple[list[Strip], int]:
         """The lines of an entry, the last ones of a long one, and how many characters they say."""
         sign = _SIGNS.get(entry.kind)
@@ -148,7 +169,8 @@ class TranscriptPane(LineView, can_focus=True):
         taken = 0
         parts: list[list[Strip]] = []
         for block in reversed(blocks_of(entry.text)):
-            if room is not None and taken >= room:
+            if taken >= room:
+                self._more_above = True
                 return [line for part in reversed(parts) for line in part], taken
             if not block.strip():
                 continue

@@ -13,6 +13,7 @@ from claude_comms.descriptors import Registry
 from claude_comms.errors import UnknownModuleError
 from claude_comms.jobs import JobState
 from claude_comms.tui._app import MonitorApp
+from claude_comms.tui._pane import TranscriptPane
 from claude_comms.tui.dialogs import AskDialog
 from claude_comms.types import InstanceState
 from tui.support import (
@@ -81,6 +82,27 @@ async def test_a_very_long_answer_is_shown_and_copied_whole() -> None:
         await until(pilot, lambda: "The very end." in screen(pilot))
         await pilot.press("y")
         assert pilot.app.clipboard == text
+
+
+async def test_what_was_said_long_ago_is_drawn_when_the_reader_goes_up_to_it() -> None:
+    engine = BoardEngine()
+    engine.threads["c_00"] = long_thread(
+        1, "\n\n".join(f"Paragraph {number}." + " and so on" * 9 for number in range(2_000))
+    )
+    async with driven(engine) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: "Paragraph 1999." in screen(pilot))
+        await pilot.press("z")
+        pane = pilot.app.screen.query_one("ConversationsView TranscriptPane", TranscriptPane)
+        await until(pilot, lambda: pane.virtual_size.height > 500)
+        assert pane.virtual_size.height < 3_000, "not all of it at once"
+        for _ in range(5):
+            await pilot.press("home")
+            await pilot.pause()
+            if "Question 0?" in screen(pilot):
+                break
+            assert "Paragraph 1999." not in screen(pilot), "the reader stays where they went"
+        assert "Question 0?" in screen(pilot)
 
 
 class PutAway(BoardEngine):

@@ -61,7 +61,9 @@ class Transcript:
         self._append(Entry(kind, self._end_of(text), speaker, turn_id, is_open=is_open))
 
     def piece(self, text: str, *, speaker: str, turn_id: str) -> None:
-        """A piece of an answer: to the open one, else it begins one."""
+        """A piece of an answer: to the open one, else it begins one. An empty one is none."""
+        if not text:
+            return
         last = self.entries[-1] if self.entries else None
         if last is None or not last.open or last.turn_id != turn_id:
             if turn_id in self._begun and not self._answers(turn_id):
