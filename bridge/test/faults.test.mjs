@@ -35,15 +35,15 @@ async function faulty(context) {
 
 /**
  * How a turn with that question ends, and what it said. `then` is called once it has begun.
- * @param {Session} session @param {string} text @param {(exchange: Exchange) => void} [then]
+ * @param {Session} session @param {string} text @param {(exchange: Exchange) => void} [then] @param {number} [stallMs]
  */
-async function failed(session, text, then = () => {}) {
+async function failed(session, text, then = () => {}, stallMs = 15_000) {
   /** @type {string[]} */
   const said = [];
   const exchange = new Exchange(session, { session: session.id, turn: "t", text, window: 10 }, (method, params) => {
     if (method === "turn.ready") setImmediate(() => exchange.allow(10));
     if (method === "turn.delta") said.push(String(params.text)), then(exchange);
-  }, { stallMs: 300, tickMs: 50 });
+  }, { stallMs, tickMs: 50 });
   /** @type {any} */
   let error = null;
   await bounded(exchange.run().catch((/** @type {unknown} */ one) => (error = one)), "end");
@@ -72,7 +72,7 @@ for (const [fault, type, data] of /** @type {[string, string, Record<string, unk
 
 test("a process that says nothing for too long has its turn stopped, and can be asked again", async (context) => {
   const { session, died } = await faulty(context);
-  const { error } = await failed(session, "silent");
+  const { error } = await failed(session, "silent", () => {}, 300);
   assert.deepEqual([error.type, error.data.reason, error.data.retryable], ["failed", "stalled", true]);
   assert.deepEqual([session.process?.alive, died], [true, []]);
 });
