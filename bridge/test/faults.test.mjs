@@ -85,6 +85,19 @@ test("a process that does not stop its turn is stopped itself", async (context) 
   assert.deepEqual(died, ["did not stop its turn, and was stopped"]);
 });
 
+test("nothing is put to a process before the first credit, however long that takes", async (context) => {
+  const { session } = await faulty(context);
+  /** @type {string[]} */
+  const told = [];
+  const exchange = new Exchange(session, { session: session.id, turn: "t", text: "silent", window: 1 }, (method) => told.push(method));
+  const running = exchange.run();
+  await session.prove(5_000); // a question of its state goes there and back
+  assert.deepEqual([session.used, told], [false, ["turn.ready"]]);
+  exchange.interrupt();
+  await assert.rejects(bounded(running, "end"), (/** @type {any} */ error) => error.type === "interrupted" && error.data.pieces === 0);
+  assert.equal(session.used, false);
+});
+
 test("a process that is killed before the question was let go asks nothing, and says so", async (context) => {
   const { session } = await faulty(context);
   const exchange = new Exchange(session, { session: session.id, turn: "t", text: "silent", window: 1 }, () => {});

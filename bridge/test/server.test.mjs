@@ -8,7 +8,7 @@ import { chmodSync, chownSync, mkdtempSync, rmSync, symlinkSync, writeFileSync }
 import { request } from "node:http";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 
@@ -17,8 +17,10 @@ import { WebSocket } from "ws";
 import { problemOf, SCHEMA } from "../src/schema.mjs";
 import { BridgeServer } from "../src/server.mjs";
 import { readToken } from "../src/token.mjs";
-import { bounded, BRIDGE, Client } from "./support/real.mjs";
+import { sleep } from "../src/waiting.mjs";
+import { bounded, BRIDGE, Client, until } from "./support/real.mjs";
 
+const FAULTY = join(BRIDGE, "test/support/faulty_claude.mjs");
 const TOKEN = "test-token-0123456789";
 const ROOT = mkdtempSync(join(tmpdir(), "bridge-server-"));
 const server = new BridgeServer({ token: TOKEN, launcher: [] });
@@ -241,6 +243,22 @@ test("a peer that says nothing but answers pings stays", async () => {
   assert.equal(client.readyState, client.OPEN);
   client.terminate();
   await impatient.close();
+});
+
+test("idle sessions are closed once nobody has been there for a while, and not before", async () => {
+  const lonely = new BridgeServer({ token: TOKEN, launcher: [], times: { aloneMs: 100 } });
+  const at = await lonely.listen(0);
+  const client = new Client(at);
+  await client.opened;
+  await client.call("hello", { protocols: [1], client: "test/1" });
+  await client.call("open", { ...start(), binary: FAULTY, environment: { PATH: dirname(process.execPath) } });
+  for (let waited = 0; waited < 3; waited++) {
+    await sleep(100);
+    assert.equal((await client.call("list")).sessions.length, 1);
+  }
+  client.close();
+  await until(() => lonely.sessions.list().sessions.length === 0, "its sessions are closed");
+  await lonely.close();
 });
 
 test("nobody reaches it at another address than 127.0.0.1", async () => {
