@@ -283,6 +283,17 @@ async def test_a_process_whose_session_has_gone_on_elsewhere_is_killed_before_it
     assert ended == [True]
 
 
+async def test_a_session_that_ended_while_the_connection_was_lost_is_told_with_the_next(
+    session: BridgeSession, played: PlayedBridge
+) -> None:
+    await Talk(session).ask("one")
+    played.methods["list"] = lambda _: {"sessions": []}
+    next(iter(played.turns.values())).hang_up()
+    with anyio.fail_after(10):
+        assert await session.died() == "Claude Code ended while the connection to the bridge was lost"
+    assert session.pid is None
+
+
 # --- the process that is the bridge ---
 
 
