@@ -99,6 +99,16 @@ for (const [question, what] of [["talkative", "a process that has to wait for cr
   });
 }
 
+test("a process that answers is proved alive, with the time of it; one that does not is not", async (context) => {
+  const { session } = await faulty(context);
+  const before = session.process?.lastAliveAt.getTime() ?? 0;
+  await sleep(20);
+  await session.prove(5_000);
+  assert.ok((session.process?.lastAliveAt.getTime() ?? 0) > before);
+  await session.ask("deaf", "m");
+  await assert.rejects(session.prove(300), { type: "timeout" });
+});
+
 test("an interrupt that the process forgets is said again", async (context) => {
   const { session, died } = await faulty(context);
   const { error } = await failed(session, "forgetful", (exchange) => exchange.interrupt());

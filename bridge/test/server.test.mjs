@@ -229,10 +229,14 @@ test("a peer that is silent is gone", async () => {
   await impatient.close();
 });
 
-test("a peer that says nothing but answers pings stays", async () => {
+test("a peer that says nothing but answers pings stays", async (context) => {
   const impatient = new BridgeServer({ token: TOKEN, launcher: [], times: { pingMs: 20, silentMs: 1000 } });
   const client = new WebSocket(`ws://127.0.0.1:${await impatient.listen(0)}/`, "claude-comms.bridge.v1", {
     headers: { authorization: `Bearer ${TOKEN}` },
+  });
+  context.after(async () => {
+    client.terminate();
+    await impatient.close();
   });
   let pings = 0;
   const begun = Date.now();
@@ -241,8 +245,6 @@ test("a peer that says nothing but answers pings stays", async () => {
     client.on("close", resolve);
   }), "ping");
   assert.equal(client.readyState, client.OPEN);
-  client.terminate();
-  await impatient.close();
 });
 
 test("idle sessions are closed once nobody has been there for a while, and not before", async () => {
