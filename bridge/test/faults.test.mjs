@@ -105,7 +105,9 @@ test("a process that answers is proved alive, with the time of it; one that does
   await sleep(20);
   await session.prove(5_000);
   assert.ok((session.process?.lastAliveAt.getTime() ?? 0) > before);
+  const begun = new Promise((resolve) => session.listen(async () => resolve(undefined)));
   await session.ask("deaf", "m");
+  await bounded(begun, "sign of life");
   await assert.rejects(session.prove(300), { type: "timeout" });
 });
 

@@ -25,6 +25,7 @@ from claude_comms.errors import (
     BackendProtocolError,
     BackendUnavailableError,
     BudgetExceededError,
+    DeadlineExceededError,
 )
 from claude_comms.settings import Settings
 from claude_comms.types import Delta, InstanceSpec, Pair, Retried, Usage
@@ -115,6 +116,21 @@ async def test_another_session_than_was_asked_for_is_not_taken(session: BridgeSe
 
 
 # --- what a turn spends and allows ---
+
+
+async def test_a_turn_that_does_not_end_when_it_is_interrupted_costs_its_process(
+    session: BridgeSession, played: PlayedBridge
+) -> None:
+    async def go_on(turn: PlayedTurn) -> None:
+        await turn.tell("turn.delta", piece=0, text="one")
+
+    played.on_credit = go_on
+    with pytest.raises(DeadlineExceededError) as raised:
+        await Talk(session).ask("one", deadline=anyio.current_time() + 2.0)
+    assert raised.value.partial == "one"
+    assert len(played.asked("interrupt")) > 1
+    assert len(played.asked("close")) == 1
+    assert session.pid is None
 
 
 async def test_what_is_spent_is_checked_while_the_turn_runs_and_told_when_it_was_too_much(
