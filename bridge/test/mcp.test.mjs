@@ -138,6 +138,12 @@ test("a session is opened, asked, interrupted and closed by the other tools", re
   await begins;
   await call(client, "interrupt", { session });
   assert.match((await long).content[0].text, /interrupted/);
+  await api.answer({ text: "word ".repeat(300), pause_s: 0.1 });
+  const cancelled = new AbortController();
+  const given_up = call(client, "turn", { session, text: "longer" }, { onprogress: () => cancelled.abort(), signal: cancelled.signal });
+  await assert.rejects(given_up);
+  // Its turn ends at once: the next one does not find the session busy.
+  assert.match((await call(client, "turn", { session, text: "next" })).content[0].text, /^Answer to next/);
   assert.equal((await call(client, "close", { session })).isError, undefined);
   await client.close();
 });

@@ -4,10 +4,11 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { chmodSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 
@@ -16,8 +17,10 @@ import { WebSocket } from "ws";
 import { problemOf, SCHEMA } from "../src/schema.mjs";
 import { BridgeServer } from "../src/server.mjs";
 import { readToken } from "../src/token.mjs";
-import { bounded, BRIDGE, Client } from "./support/real.mjs";
+import { sleep } from "../src/waiting.mjs";
+import { bounded, BRIDGE, Client, until } from "./support/real.mjs";
 
+const FAULTY = join(BRIDGE, "test/support/faulty_claude.mjs");
 const TOKEN = "test-token-0123456789";
 const ROOT = mkdtempSync(join(tmpdir(), "bridge-server-"));
 const server = new BridgeServer({ token: TOKEN, launcher: [] });
@@ -226,6 +229,47 @@ test("a peer that is silent is gone", async () => {
   await impatient.close();
 });
 
+test("a peer that says nothing but answers pings stays", async (context) => {
+  const impatient = new BridgeServer({ token: TOKEN, launcher: [], times: { pingMs: 20, silentMs: 1000 } });
+  const client = new WebSocket(`ws://127.0.0.1:${await impatient.listen(0)}/`, "claude-comms.bridge.v1", {
+    headers: { authorization: `Bearer ${TOKEN}` },
+  });
+  context.after(async () => {
+    client.terminate();
+    await impatient.close();
+  });
+  let pings = 0;
+  const begun = Date.now();
+  await bounded(new Promise((resolve) => {
+    client.on("ping", () => ++pings > 10 && Date.now() - begun > 1300 && resolve(undefined));
+    client.on("close", resolve);
+  }), "ping");
+  assert.equal(client.readyState, client.OPEN);
+});
+
+test("idle sessions are closed once nobody has been there for a while, and not before", async () => {
+  const lonely = new BridgeServer({ token: TOKEN, launcher: [], times: { aloneMs: 100 } });
+  const at = await lonely.listen(0);
+  const client = new Client(at);
+  await client.opened;
+  await client.call("hello", { protocols: [1], client: "test/1" });
+  await client.call("open", { ...start(), binary: FAULTY, environment: { PATH: dirname(process.execPath) } });
+  for (let waited = 0; waited < 3; waited++) {
+    await sleep(100);
+    assert.equal((await client.call("list")).sessions.length, 1);
+  }
+  client.close();
+  await until(() => lonely.sessions.list().sessions.length === 0, "its sessions are closed");
+  await lonely.close();
+});
+
+test("nobody reaches it at another address than 127.0.0.1", async () => {
+  const elsewhere = connect({ host: "127.0.0.2", port });
+  const [error] = await Promise.race([once(elsewhere, "error"), once(elsewhere, "connect")]).catch((refusal) => [refusal]);
+  elsewhere.destroy();
+  assert.equal(/** @type {any} */ (error)?.code, "ECONNREFUSED");
+});
+
 test("dates are RFC 3339 in UTC", () => {
   for (const good of ["2026-11-21T18:00:00Z", "2026-11-21T18:00:00.123Z"]) assert.equal(problemOf("Time", good), null);
   for (const bad of ["2026-11-21", "2026-13-21T18:00:00Z", "2026-11-21T18:00:00+01:00", "2026-11-21 18:00:00Z", 1]) {
@@ -255,6 +299,13 @@ test("a token is read only from a private file of ours", () => {
   assert.throws(() => readToken(join(ROOT, "link")));
   writeFileSync(path, "short");
   assert.throws(() => readToken(path), /holds no token/);
+});
+
+test("a token in somebody else's file is not taken", { skip: process.getuid?.() === 0 ? false : "only root can give a file away" }, () => {
+  const path = join(ROOT, "given-away");
+  writeFileSync(path, TOKEN, { mode: 0o600 });
+  chownSync(path, 1, 1);
+  assert.throws(() => readToken(path), /belongs to somebody else/);
 });
 
 /** Run the command with these words. @param {string[]} words */

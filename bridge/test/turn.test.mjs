@@ -145,6 +145,14 @@ test("a call that was never decided did not happen; one that was, is told at the
   assert.equal(of("turn.tool").length, 1);
 });
 
+test("a call that was refused is told so at the end, though its result never came", async () => {
+  const { reader, of, rulings, confinement } = reading();
+  await taken(reader, assistant([call("1", { file_path: "/etc/passwd" })]));
+  rulings.set("1", confinement.rule("Read", { file_path: "/etc/passwd" }));
+  await reader.calls.settleRunning();
+  assert.deepEqual([of("turn.tool"), of("turn.refused").map(({ target }) => target)], [[], ["/etc/passwd"]]);
+});
+
 test("what a Grep with contents found counts as read", async () => {
   const { reader, rulings, confinement } = reading();
   const search = { pattern: "x", output_mode: "content" };

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 from websockets.asyncio.server import serve
+from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Response
 
+from claude_comms.background.backends.mcp_bridge import _client
 from claude_comms.background.backends.mcp_bridge._client import Client, connected
 from claude_comms.background.backends.mcp_bridge._failures import ConnectionLostError, RefusedError
 from claude_comms.errors import BackendProtocolError, BackendUnavailableError
@@ -115,6 +118,43 @@ async def test_a_bridge_that_speaks_nonsense_is_told_and_left(server: Server) ->
 async def test_nobody_there_is_a_lost_connection(server: Server) -> None:
     with pytest.raises(ConnectionLostError):
         await connected(9, "secret", ignore, "test/1")
+
+
+async def test_a_bridge_that_does_not_answer_pings_is_lost(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_client, "_PING_EVERY_S", 0.05)
+    monkeypatch.setattr(_client, "_PONG_WITHIN_S", 0.1)
+
+    async def sleep(socket: ServerConnection, _message: dict[str, Any]) -> None:
+        socket.transport.pause_reading()
+
+    server.answers["list"] = sleep
+    async with server.client() as client:
+        with anyio.fail_after(10), pytest.raises(ConnectionLostError):
+            await client.call("list", {}, timeout_s=20)
+        assert client.lost
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_port_where_our_token_is_not_taken_is_said(status: int) -> None:
+    def refuse(_connection: ServerConnection, _request: object) -> Response:
+        return Response(status, "No", Headers())
+
+    async with serve(Server().handle, "127.0.0.1", 0, process_request=refuse) as listening:
+        port = next(iter(listening.sockets)).getsockname()[1]
+        with pytest.raises(BackendUnavailableError, match="does not take our token"):
+            await connected(port, "secret", ignore, "test/1")
+
+
+async def test_a_bridge_that_does_not_say_hello_in_time_is_lost(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_socket: ServerConnection, _message: dict[str, Any]) -> None:
+        pass
+
+    monkeypatch.setattr(_client, "_HELLO_WITHIN_S", 0.05)
+    server.answers["hello"] = never
+    with anyio.fail_after(10), pytest.raises(ConnectionLostError, match="hello"):
+        await connected(server.port, "secret", ignore, "test/1")
 
 
 async def test_a_request_has_a_deadline_and_the_connection_goes_on(server: Server) -> None:
