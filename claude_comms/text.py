@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 
-__all__ = ["fence", "one_line", "printable", "sentence", "shorten"]
+__all__ = ["fence", "mended", "one_line", "printable", "sentence", "shorten"]
 
 # C0 and C1 controls without tab and newline; bidirectional overrides and isolates; lone surrogates.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def fence(label: str, text: str) -> str:
@@ -24,6 +25,11 @@ def fence(label: str, text: str) -> str:
         if mark not in text:
             return f"<{mark}>\n{text}\n</{mark}>"
         salt += 1
+
+
+def mended(text: str) -> str:
+    """`text` with a replacement character where it has half a character: what must be stored, whatever it is."""
+    return _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def printable(text: str) -> str:
