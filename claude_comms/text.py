@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 
-__all__ = ["fence", "one_line", "printable", "sentence", "shorten", "visible"]
+__all__ = ["fence", "mended", "one_line", "printable", "sentence", "shorten", "visible"]
 
 # C0 and C1 controls without tab and newline; bidirectional overrides and isolates; lone surrogates.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # What nobody sees and what makes two texts look alike, or turns the order of a line around: marks of direction, blanks
 # without width, invisible operators, tags. Joiners (U+200C, U+200D) stay: scripts and emoji are written with them.
@@ -31,6 +32,11 @@ def fence(label: str, text: str) -> str:
         if mark not in text:
             return f"<{mark}>\n{text}\n</{mark}>"
         salt += 1
+
+
+def mended(text: str) -> str:
+    """`text` with a replacement character where it has half a character: what must be stored, whatever it is."""
+    return _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def printable(text: str) -> str:

@@ -20,7 +20,7 @@ const USAGE = `claude-comms-bridge ${VERSION}: persistent Claude Code sessions
 const END_MS = 3_000;
 
 /**
- * Run the command. Ends the process with code 2 where the command line is wrong.
+ * Run the command. Ends the process with code 2 where the command line is wrong, with 1 where the bridge is not whole.
  * @param {string[]} words
  */
 export async function main(words) {
@@ -32,8 +32,24 @@ export async function main(words) {
     else if (command === "mcp") await mcp(rest);
     else refuse(command === undefined ? "a command is needed" : `there is no command ${command}`);
   } catch (error) {
-    refuse(error instanceof Error ? error.message : String(error));
+    const message = error instanceof Error ? error.message : String(error);
+    if (isIncomplete(error)) fail(`${message}. Install the bridge anew.`);
+    else refuse(message);
   }
+}
+
+/**
+ * Whether a file or a package of the bridge is missing: that is not the command line's fault.
+ * @param {unknown} error
+ */
+function isIncomplete(error) {
+  return error instanceof Error && "code" in error && /MODULE_NOT_FOUND$/.test(String(error.code));
+}
+
+/** @param {string} problem */
+function fail(problem) {
+  process.stderr.write(`claude-comms-bridge: ${problem}\n`);
+  process.exitCode = 1;
 }
 
 /** @param {string} problem */

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from claude_comms.storage import utc_text
+from claude_comms.text import mended
 from claude_comms.types import (
     Conversation,
     ConversationState,
@@ -28,19 +28,11 @@ if TYPE_CHECKING:
 __all__ = [
     "conversation_from",
     "error_text",
-    "mended",
     "message_from",
     "message_values",
     "records_text",
     "usage_values",
 ]
-
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-def mended(text: str) -> str:
-    """`text` with a replacement character where it has half a character: what must be stored, whatever it is."""
-    return _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def _dumps(value: object) -> str | None:

@@ -28,7 +28,7 @@ from claude_comms.conversations._rows import (
 from claude_comms.conversations._tables import conversations, messages
 from claude_comms.errors import ConversationNotFoundError, StoreError
 from claude_comms.storage import driver_of, utc_text
-from claude_comms.text import shorten
+from claude_comms.text import mended, shorten
 from claude_comms.types import Conversation, ConversationState, HistoryMessage, Message, MessageState, Role
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def unstored(answer: Message) -> Ending:
     """How a turn ended whose complete `answer` could not be stored: what there is of it is kept as partial."""
     return Ending(
         error=StoreError("the answer came, and could not be stored when it did. Ask again.").as_dict(),
-        partial=answer.text,
+        partial=mended(answer.text),
         partial_id=answer.message_id,
         at=answer.created_at,
         usage=answer.usage,

@@ -13,9 +13,10 @@ from sqlalchemy import select, update
 from claude_comms.conversations import _search, _turns, _usage
 from claude_comms.conversations._faults import PendingQuestionError
 from claude_comms.conversations._owed import OwedEnds
-from claude_comms.conversations._rows import conversation_from, mended, message_from
+from claude_comms.conversations._rows import conversation_from, message_from
 from claude_comms.conversations._tables import conversations, messages
 from claude_comms.errors import ConversationNotFoundError, InstanceStateError, StoreError
+from claude_comms.text import mended
 from claude_comms.types import (
     Conversation,
     ConversationState,

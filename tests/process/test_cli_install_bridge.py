@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,17 @@ def test_it_is_installed_once_runs_and_is_undone_whole(machine: Cli) -> None:
     assert (undone["installed"], undone["changed"]) == (False, True)
     assert not (machine.home / "bridge").exists()
     assert machine.json("install", "bridge", "--remove")["changed"] is False
+
+
+def test_a_bridge_that_lacks_a_part_is_installed_anew(machine: Cli) -> None:
+    folder = Path(machine.json("install", "bridge", "--yes")["path"])
+    shutil.rmtree(folder / "node_modules" / "ajv")
+    failed = machine.json("query-module", "arangodb", "How?", "--from", "marker", "--backend", "bridge", code=1)
+    assert "Cannot find package 'ajv'" in failed["error"]["message"]
+    assert "--token-file" not in failed["error"]["message"]
+    assert machine.json("install", "bridge", "--yes")["changed"] is True
+    assert (folder / "node_modules" / "ajv").is_dir()
+    assert machine.json("install", "bridge", "--yes")["changed"] is False
 
 
 def test_where_nobody_can_agree_nothing_is_done(machine: Cli) -> None:

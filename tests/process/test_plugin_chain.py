@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from node_support import InstalledBridge
+
     from claude_comms.testing import RecordedRequest
     from tests.process.conftest import Cli
 
@@ -56,11 +58,14 @@ def models() -> Models:
     return Models()
 
 
-@pytest.fixture
-def house(background: Cli, models: Models, tmp_path: Path) -> Iterator[Cli]:
+@pytest.fixture(params=["claude-code", "bridge"])
+def house(background: Cli, models: Models, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cli]:
     cli = background
+    if request.param == "bridge":
+        installed: InstalledBridge = request.getfixturevalue("installed")
+        cli.environment["CLAUDE_COMMS_BRIDGE_COMMAND"] = json.dumps(installed.command)
     with LoopbackAPI(models.answer) as api:
-        cli.environment |= {**api.environment(), "CLAUDE_COMMS_BACKEND": "claude-code"}
+        cli.environment |= {**api.environment(), "CLAUDE_COMMS_BACKEND": request.param}
         cli.home.mkdir(mode=0o700)
         (cli.home / "config.toml").write_text(
             f"[mcp_servers.claude-comms]\ncommand = {json.dumps(sys.executable)}\n"

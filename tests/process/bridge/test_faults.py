@@ -312,6 +312,42 @@ async def test_a_bridge_that_does_not_listen_any_more_holds_nobody_beyond_the_de
     assert anyio.current_time() < deadline + 4.0  # the promise is 2 s; the machine may be busy
 
 
+async def test_a_bridge_that_hangs_is_replaced_once_its_connection_is_lost(
+    talk: Talk, session: BridgeSession, backend: OwnBridge, api: LoopbackAPI
+) -> None:
+    await talk.ask("one")
+    first, where = node_pid(backend), session_of(talk)
+    os.kill(first, signal.SIGSTOP)
+    (await backend.link.client())._socket.transport.abort()
+    assert (await talk.ask("two")).text == "Answer to two"
+    assert node_pid(backend) != first
+    assert first not in descendants()
+    assert session_of(talk) == where
+    assert times_asked(api, "two") == 1
+    assert "Answer to one" in str(api.requests.messages[-1].body)
+
+
+async def test_a_connection_that_is_lost_while_a_session_opens_is_told_as_a_question_that_was_not_put(
+    talk: Talk, backend: OwnBridge, spec: InstanceSpec, api: LoopbackAPI
+) -> None:
+    await talk.ask("one")
+    client, errors = await backend.link.client(), list[Exception]()
+    os.kill(node_pid(backend), signal.SIGSTOP)
+    async with anyio.create_task_group() as tasks:
+
+        async def ask() -> None:
+            try:
+                await Talk(await backend.open(spec)).ask("two")
+            except BackendCrashedError as error:
+                errors.append(error)
+
+        tasks.start_soon(ask)
+        await until(lambda: any(method == "open" for method, _ in client._waiting.values()))
+        client._socket.transport.abort()
+    assert ["before the question was put" in str(error) for error in errors] == [True]
+    assert times_asked(api, "two") == 0
+
+
 async def test_a_cancelled_question_leaves_no_process_and_the_conversation_goes_on(
     talk: Talk, session: BridgeSession, api: LoopbackAPI
 ) -> None:

@@ -53,6 +53,11 @@ async def test_a_turn_streams_its_text_and_reports_what_the_api_counted(talk: Ta
     assert result.rebuilt == ""
 
 
+async def test_half_a_character_in_an_answer_is_replaced_for_it_cannot_be_stored(talk: Talk, api: LoopbackAPI) -> None:
+    api.answer(Answer(pieces=("<a\ud800b", "\U0001f600>")))
+    assert (await talk.ask("one")).text == "<a\ufffdb\U0001f600>"
+
+
 async def test_a_second_question_sends_only_itself_to_the_session_that_holds_the_first(
     talk: Talk, api: LoopbackAPI
 ) -> None:

@@ -440,6 +440,18 @@ async def test_any_text_comes_back_as_it_was(store: ConversationStore, text: str
     assert [message.text for message in await store.history(thread_id)] == [f"[sent] {text}", text]
 
 
+async def test_an_answer_with_half_a_character_does_not_keep_later_questions_from_being_asked(
+    store: ConversationStore,
+) -> None:
+    asked = await ask(store)
+    with pytest.raises(StoreError, match="lone surrogate"):
+        await answer(store, asked, "half \ud83d")
+    await turn(store, "another", "answered")
+    question, stored = (await store.get(asked.thread_id)).messages
+    assert (question.state, stored.state) == (MessageState.FAILED, MessageState.PARTIAL)
+    assert stored.text == "half \ufffd"
+
+
 async def test_half_characters_are_refused_in_answers_and_mended_in_failures(store: ConversationStore) -> None:
     with pytest.raises(StoreError, match="lone surrogate"):
         await ask(store, "half \ud83d")

@@ -25,7 +25,7 @@ from claude_comms.background.backends.claude_code._failures import (
 )
 from claude_comms.errors import TurnFailedError
 from claude_comms.jsonable import as_mapping
-from claude_comms.text import one_line, shorten
+from claude_comms.text import mended, one_line, shorten
 from claude_comms.types import CLAUDE_CODE, Delta, Retried
 
 if TYPE_CHECKING:
@@ -139,6 +139,7 @@ class TurnReader:
             text = _PARAGRAPH + text
             self._new_paragraph = False
         if text:
+            text = mended(text)  # half a character can be neither stored nor printed
             self._pieces.append(text)
             await self._emit(Delta(text))
 

@@ -338,7 +338,7 @@ class BridgeConnection:
         except RefusedError as error:
             raise error.ours() from error
         except ConnectionLostError as error:
-            raise await self._link.why_lost() from error
+            raise await self._link.why_lost(asked=False) from error
 
     def _open_client(self) -> Client:
         if self._client is None:

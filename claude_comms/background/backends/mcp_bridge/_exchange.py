@@ -18,6 +18,7 @@ from claude_comms.errors import (
     DeadlineExceededError,
     TurnFailedError,
 )
+from claude_comms.text import mended
 from claude_comms.turn_file import write_turn_file
 from claude_comms.types import BRIDGE, Delta, Refused, Retried, Source, ToolUsed, TurnResult
 
@@ -176,8 +177,8 @@ class BridgeExchange:
                 f"the bridge sent piece {told['piece']} of the answer in place of {len(self._pieces)}. Ask again.",
                 backend=BRIDGE,
             )
-        self._pieces.append(told["text"])
-        await self._emit(Delta(told["text"]))
+        self._pieces.append(mended(told["text"]))  # half a character can be neither stored nor printed
+        await self._emit(Delta(self._pieces[-1]))
 
     async def _note(self, method: str, told: Mapping[str, Any]) -> None:
         """What happens beside the text."""

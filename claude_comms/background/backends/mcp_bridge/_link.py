@@ -180,7 +180,7 @@ class Link:
         if self.process is not None:
             try:
                 return await self._connect()
-            except BackendCrashedError:  # it was about to die when we looked
+            except BackendCrashedError:  # it was about to die when we looked, or hung
                 if self._closed:
                     raise
         await self._start()
@@ -216,7 +216,10 @@ class Link:
         )
 
     async def _connect(self) -> Client:
-        """A connection to the running bridge; while it lives, tried again, with pauses of random length."""
+        """A connection to the running bridge; while it lives, tried again, with pauses of random length.
+
+        BackendCrashedError where it died, or was stopped because it cannot be reached.
+        """
         await self._drop_client()
         process = self._process
         if process is None:
@@ -235,8 +238,9 @@ class Link:
                         raise process.crashed()
                     self._client = await connected(process.port, process.token, self._on_notice, self._name)
         except ConnectionLostError as error:
-            raise BackendUnavailableError(
-                f"the bridge runs (pid {process.pid}) and cannot be reached: {error}. Ask again.", backend=BRIDGE
+            await self._give_up(process)
+            raise BackendCrashedError(
+                f"the bridge ran and could not be reached ({error}), so it was stopped. Ask again.", backend=BRIDGE
             ) from error
         client = self._client
         if client is None:
@@ -245,6 +249,14 @@ class Link:
         await self._missed(client)
         self.later(self._watch(client))
         return client
+
+    async def _give_up(self, process: BridgeProcess) -> None:
+        """End a bridge that hangs: it would go on hanging, and keep the next one from being started."""
+        if self._process is process:
+            self._process = None
+        for member in tuple(self._members):
+            member.lose("lost its bridge process, which hung and was stopped")
+        await process.stop()
 
     async def _missed(self, client: Client) -> None:
         """Learn which sessions have ended while there was no connection."""

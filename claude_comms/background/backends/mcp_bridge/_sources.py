@@ -82,7 +82,15 @@ def install_directory(home: Path) -> Path:
 
 def is_ready(folder: Path) -> bool:
     """Whether the bridge in `folder` can be run: with the packages that it needs."""
-    return (folder / PROGRAM).is_file() and all((folder / "node_modules" / name).is_dir() for name in _NEEDED)
+    return (folder / PROGRAM).is_file() and all(_is_whole(folder / "node_modules" / name) for name in _NEEDED)
+
+
+def _is_whole(package: Path) -> bool:
+    """Whether what an npm package is entered by is there."""
+    try:
+        return (package / json.loads((package / "package.json").read_bytes())["main"]).is_file()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def find_bridge(home: Path, command: tuple[str, ...] = ()) -> BridgeProgram:

@@ -41,6 +41,10 @@ _PASSED_ON = (
 
 _NPM_SETTINGS = "npm_config_"
 _NPM_WITHIN_S = 600.0
+_LOADED_WITHIN_S = 30.0
+_LOAD = "for (const file of process.argv.slice(1)) await import(file)"
+_LOADED = ("src/server.mjs", "src/mcp.mjs")
+"""What of the bridge brings all the rest with it, and its packages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +85,13 @@ class Change:
         beside = self.directory.with_name(f".{self.directory.name}.{os.getpid()}")
         try:
             _copy(private_dir(beside))
-            self._run_npm(beside)
+            self._run_npm(beside, self.node)
             shutil.rmtree(self.directory, ignore_errors=True)
             beside.rename(self.directory)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
-    def _run_npm(self, folder: Path) -> None:
+    def _run_npm(self, folder: Path, node: Node | None) -> None:
         problem = ""
         try:
             done = subprocess.run(  # noqa: S603 - npm, with words of ours
@@ -104,7 +108,7 @@ class Change:
             problem = "" if done.returncode == 0 else shorten(done.stderr or done.stdout, 1000) or "it said nothing"
         except (OSError, subprocess.TimeoutExpired) as error:
             problem = str(error)
-        if not problem and not is_ready(folder):
+        if not problem and not (is_ready(folder) and node is not None and _loads(folder, node)):
             problem = "it did not bring what the bridge needs"
         if problem:
             raise BackendUnavailableError(
@@ -127,10 +131,10 @@ def planned(settings: Settings, *, remove: bool) -> Change:
         )
     if remove:
         return Change(directory, version, remove=True, needed=directory.exists())
-    if is_ready(directory) and _same(directory):
+    node = find_node(settings.node_binary)
+    if is_ready(directory) and _same(directory) and _loads(directory, node):
         return Change(directory, version, remove=False, needed=False)
     without = find_binary(settings.claude_code_binary) is None
-    node = find_node(settings.node_binary)
     return Change(directory, version, remove=False, needed=True, node=node, with_claude_code=without)
 
 
@@ -148,6 +152,23 @@ def _copy(folder: Path) -> None:
             shutil.copytree(source, folder / name)
         elif source.is_file():
             shutil.copy(source, folder)
+
+
+def _loads(folder: Path, node: Node) -> bool:
+    """Whether Node finds all of the bridge in `folder`, and all that it needs of its packages."""
+    try:
+        done = subprocess.run(  # noqa: S603 - the user's own Node, with words of ours
+            [node.path, "--input-type=module", "--eval", _LOAD, *(str(folder / name) for name in _LOADED)],
+            cwd=folder,
+            env={"PATH": os.environ.get("PATH") or os.defpath},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_LOADED_WITHIN_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def _same(folder: Path) -> bool:

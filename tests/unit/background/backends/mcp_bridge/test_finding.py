@@ -40,7 +40,9 @@ def package(folder: Path, version: str = "0.1.0") -> Path:
     (folder / "package.json").write_text(json.dumps({"version": version}))
     for name in ("ws", "@anthropic-ai/claude-agent-sdk"):
         (folder / "node_modules" / name).mkdir(parents=True)
-    (folder / "node_modules" / "@anthropic-ai/claude-agent-sdk" / "package.json").write_text('{"version": "0.3.329"}')
+        (folder / "node_modules" / name / "main.mjs").touch()
+        described = json.dumps({"version": "0.3.329", "main": "main.mjs"})
+        (folder / "node_modules" / name / "package.json").write_text(described)
     return folder
 
 
@@ -126,7 +128,7 @@ def test_the_bridge_is_that_of_the_setting_then_the_home_then_the_checkout_then_
 
 def test_a_bridge_without_its_packages_is_not_ready(bare: Path) -> None:
     folder = package(install_directory(bare / "home"))
-    (folder / "node_modules" / "ws").rmdir()
+    (folder / "node_modules" / "ws" / "main.mjs").unlink()
     with pytest.raises(BackendUnavailableError, match="not installed"):
         find_bridge(bare / "home")
 
