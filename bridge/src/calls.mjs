@@ -9,7 +9,7 @@ import { asObject, shorten } from "./text.mjs";
  * @typedef {import("./confinement.mjs").Confinement} Confinement
  * @typedef {{method: "turn.tool", params: {tool: string, arguments: string}}
  *   | {method: "turn.refused", params: {tool: string, target: string, reason: string}}} Outcome
- * @typedef {{tool: string, arguments: unknown, outcome: Outcome | null}} Call
+ * @typedef {{tool: string, arguments: unknown, outcome: Outcome | null, files: string[]}} Call
  */
 
 const ARGUMENTS_SHOWN = 200;
@@ -22,8 +22,6 @@ export class Calls {
   /** @type {Map<string, Call>} */
   #known = new Map();
   #told = 0;
-  /** @type {Set<string>} */
-  #files = new Set();
 
   /**
    * @param {(outcome: Outcome) => Promise<void>} tell
@@ -36,9 +34,9 @@ export class Calls {
     this.rulings = rulings;
   }
 
-  /** Absolute paths of the files that were read, links followed. */
+  /** Absolute paths of the files that were read, links followed, in the order of the calls: results come in any. */
   get files() {
-    return [...this.#files];
+    return [...new Set([...this.#known.values()].flatMap((call) => call.files))];
   }
 
   /**
@@ -58,7 +56,7 @@ export class Calls {
    * @returns {Call}
    */
   #know(id, tool, given) {
-    const call = this.#known.get(id) ?? { tool, arguments: given, outcome: null };
+    const call = this.#known.get(id) ?? { tool, arguments: given, outcome: null, files: [] };
     this.#known.set(id, call);
     return call;
   }
@@ -156,11 +154,11 @@ export class Calls {
    * @param {unknown} result
    */
   #noteFiles(call, ruling, result) {
-    if (call.tool === "Read" && ruling?.path) this.#files.add(ruling.path);
+    if (call.tool === "Read" && ruling?.path) call.files.push(ruling.path);
     if (call.tool !== "Grep" || asObject(call.arguments).output_mode !== "content") return;
     const names = asObject(result).filenames;
     for (const name of Array.isArray(names) ? names : []) {
-      this.#files.add(resolveLinks(joined(this.confinement.directory, String(name))));
+      call.files.push(resolveLinks(joined(this.confinement.directory, String(name))));
     }
   }
 }
