@@ -1,4 +1,4 @@
-"""A process that has everything imported and forks askers on demand, so that 200 kills take seconds, not minutes.
+"""A process that has everything imported and forks askers on demand, so that many kills take seconds, not minutes.
 
 Reads paths of pipes from stdin, forks an asker for each, and prints its pid, then ``dead`` when it has ended. An asker
 asks one question after another and writes to its pipe what was acknowledged: ``asked THREAD_ID`` once the question is

@@ -133,8 +133,7 @@ def test_where_claude_codes_command_fails_the_old_definition_is_still_there(cli:
     (tmp_path / "bin").mkdir()
     refusing = tmp_path / "bin" / "claude"
     refusing.write_text(
-        f'#!/bin/sh\ncase "$*" in *add-json*python*|*add-json*claude_comms*) echo full >&2; exit 1;; esac\n'
-        f'exec "{BINARY}" "$@"\n'
+        f'#!/bin/sh\ncase "$*" in *add-json*\\"mcp\\"*) echo full >&2; exit 1;; esac\nexec "{BINARY}" "$@"\n'
     )
     refusing.chmod(0o700)
     cli.environment |= {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"}

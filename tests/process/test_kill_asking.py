@@ -23,7 +23,7 @@ from claude_comms.types import Message, MessageState, Role
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-ROUNDS = 100
+ROUNDS = int(os.environ.get("CLAUDE_COMMS_ASKING_KILLS", "80")) // 2
 MOST_SIGNS = 4
 LONGEST_WAIT_S = 0.06
 """About one turn."""
@@ -46,10 +46,10 @@ class Acknowledged:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("hundred", [1, 2])
-def test_200_kills_at_random_points_lose_nothing_acknowledged(tmp_path: Path, hundred: int) -> None:
+@pytest.mark.parametrize("half", [1, 2])
+def test_kills_at_random_points_lose_nothing_acknowledged(tmp_path: Path, half: int) -> None:
     seed = random.randrange(2**32)
-    print(f"seed {seed} of the {hundred}. hundred")
+    print(f"seed {seed} of half {half}")
     chance = random.Random(seed)
     home = tmp_path / "home"
     acknowledged = Acknowledged()

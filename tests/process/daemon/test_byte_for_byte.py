@@ -27,10 +27,10 @@ ALPHABET = [
 
 
 def answer_of(seed: int) -> Answer:
-    """A text of up to 400 signs, in pieces that are cut anywhere, the empty one among them; its bytes cut again."""
+    """A text of up to 150 signs, in pieces that are cut anywhere, the empty one among them; its bytes cut again."""
     dice = random.Random(seed)
-    text = "".join(dice.choice(ALPHABET) for _ in range(dice.randint(1, 400)))
-    cuts = sorted(dice.randint(0, len(text)) for _ in range(dice.randint(0, 40)))
+    text = "".join(dice.choice(ALPHABET) for _ in range(dice.randint(1, 150)))
+    cuts = sorted(dice.randint(0, len(text)) for _ in range(dice.randint(0, 12)))
     pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     # An answer of nothing but white space is no answer.
     return Answer(pieces=("-", *pieces, "."), torn=seed)

@@ -82,7 +82,7 @@ def test_a_turn_is_a_typed_question_with_its_whole_answer(tmp_path: Path) -> Non
     ]
     [turn] = turns_in(rows, NEW)
     assert (turn.question, turn.answer, turn.handle) == ("And then?", "Let me look. Nothing.", f"{NEW}@a2")
-    assert turn.usage == Usage(10, 14, 22, 26, 0.0)
+    assert turn.usage == Usage(10, 14, 22, 26, None), "its price is known where the prices are"
 
 
 def test_each_block_of_a_message_is_a_row_and_its_usage_counts_once() -> None:

@@ -44,6 +44,8 @@ def installed(settings: Settings) -> Path:
     (folder / "package.json").write_text('{"version": "0.1.0"}')
     for name in ("ws", "@anthropic-ai/claude-agent-sdk"):
         (folder / "node_modules" / name).mkdir(parents=True)
+        (folder / "node_modules" / name / "package.json").write_text('{"main": "main.js"}')
+        (folder / "node_modules" / name / "main.js").touch()
     return folder
 
 
